@@ -1,0 +1,138 @@
+# Everything a contributor or a first-time reader needs. Plain python3 (3.11 or newer), make and git are enough;
+# uv is used where it is installed, because it is faster. Nothing is installed outside this folder.
+
+# On Debian and others alike; -e so that a recipe of several lines stops at its first failure.
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+# Interpreters to try, in order; `make setup PYTHON=/path/to/python3` names one.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+
+DEMO ?= demo
+PERIOD ?= 2026-10
+# More for pytest, for example: make test ARGS="-k tiers -x"
+ARGS ?=
+
+# One time zone for every check. TEST_TZ=Asia/Kathmandu make test: no result may depend on the machine's zone.
+export TZ := UTC
+# An interpreter's PYTHONPATH from outside would shadow what is tested.
+unexport PYTHONPATH
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------------------------------------------- environment
+
+.PHONY: setup
+setup: $(VENV)/.installed ## a virtual environment in .venv with everything locked in requirements/ (skipped when up to date)
+
+# Made anew whenever the lock changes: what is no longer locked must not linger.
+$(VENV)/.locked: requirements/dev.lock
+	@python=''; \
+	for candidate in $(PYTHONS); do \
+	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or newer found (tried: $(PYTHONS))." >&2; \
+	    echo "      Debian 12 and later: apt install python3 python3-venv. Elsewhere: make setup PYTHON=/path/to/python3" >&2; \
+	    exit 2; \
+	fi; \
+	echo "make: setting up $(VENV) with $$($$python --version)$(if $(UV), and uv) ..."; \
+	rm -rf '$(VENV)'; \
+	if [ -n '$(UV)' ]; then \
+	    '$(UV)' venv --quiet --python "$$($$python -c 'import sys; print(sys.executable)')" '$(VENV)'; \
+	    VIRTUAL_ENV='$(VENV)' '$(UV)' pip install --quiet --python '$(BIN)/python' --require-hashes -r requirements/dev.lock; \
+	else \
+	    if ! $$python -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	        echo "make: $$python cannot make virtual environments: the module ensurepip is missing." >&2; \
+	        echo "      Debian and Ubuntu: apt install python3-venv" >&2; \
+	        exit 2; \
+	    fi; \
+	    $$python -m venv '$(VENV)'; \
+	    '$(BIN)/python' -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock; \
+	fi
+	@touch $@
+
+# The checkout itself, editable: hatchling is in the lock, so nothing unlocked is fetched to build it.
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	@if [ -n '$(UV)' ]; then \
+	    '$(UV)' pip install --quiet --python '$(BIN)/python' --no-deps --no-build-isolation --editable .; \
+	else \
+	    '$(BIN)/python' -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	fi
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------------------- try it
+
+.PHONY: demo
+demo: setup ## bill a small sample cloud: makes ./demo, runs October 2026, says where to look
+	@if [ ! -f '$(DEMO)/ratemill.toml' ]; then '$(BIN)/ratemill' init '$(DEMO)' --sample demo; fi
+	'$(BIN)/ratemill' run --workspace '$(DEMO)' --period $(PERIOD)
+	@echo
+	@echo "Look at:  $(DEMO)/out/$(PERIOD)/              invoices (PDF, HTML) and reports"
+	@echo "          $(DEMO)/published/billing.duckdb    the tables behind them, for any DuckDB client"
+	@echo "          $(DEMO)/book/                       prices, accounts and taxes: change one and run make demo again"
+	@echo "Ask:      $(BIN)/ratemill sql --workspace $(DEMO) \"SELECT * FROM invoices\""
+
+# ----------------------------------------------------------------------------------------------------------- checks
+
+.PHONY: test
+test: setup ## the tests that fit in two minutes
+	'$(BIN)/pytest' -n auto --dist worksteal -m 'not slow' $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## the heavier tests: killed runs, mutated files, many worlds, the built wheel
+	'$(BIN)/pytest' -n auto --dist loadscope -m slow $(ARGS)
+
+.PHONY: lint
+lint: setup ## style, formatting and types
+	'$(BIN)/ruff' check .
+	'$(BIN)/ruff' format --check .
+	'$(BIN)/mypy'
+
+.PHONY: format
+format: setup ## format the code and mend what the linter can mend
+	'$(BIN)/ruff' check --fix-only --exit-zero .
+	'$(BIN)/ruff' format .
+
+.PHONY: golden
+golden: setup ## write the golden files anew and delete those no test uses; read the diff before you commit it
+	'$(BIN)/pytest' --update-golden -p no:xdist $(ARGS)
+	@git --no-pager diff --stat -- tests/golden 2>/dev/null || true
+
+.PHONY: bench
+bench: setup ## time and memory of a large run on this machine
+	'$(BIN)/ratemill' bench $(ARGS)
+
+# ------------------------------------------------------------------------------------------------------ maintenance
+
+# The --no-emit options are the defaults; they are stated because a lock must never say where its writer's packages
+# came from. One lock serves every Python from 3.11 on and every platform.
+LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --no-emit-find-links --no-emit-build-options --no-emit-index-annotation --custom-compile-command 'make lock' \
+    $(if $(UPGRADE),--upgrade)
+
+.PHONY: lock
+lock: ## resolve pyproject.toml again into requirements/ (UPGRADE=1: to the newest versions it allows)
+	@uv='$(UV)'; \
+	if [ -z "$$uv" ]; then \
+	    $(MAKE) --no-print-directory setup; \
+	    '$(BIN)/python' -m pip install --quiet --disable-pip-version-check 'uv>=0.13'; \
+	    uv='$(BIN)/uv'; \
+	fi; \
+	"$$uv" $(LOCK) --output-file requirements/base.lock >/dev/null; \
+	"$$uv" $(LOCK) --group dev --constraint requirements/base.lock --output-file requirements/dev.lock >/dev/null
+	@if grep -nE '://|^-|file:' requirements/*.lock; then echo 'make: a lock names a host or a path' >&2; exit 1; fi
+
+.PHONY: clean
+clean: ## remove the environment, the demo and everything that tools left here
+	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work
+	if [ -f '$(DEMO)/ratemill.toml' ]; then rm -rf '$(DEMO)'; fi
+	find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +
