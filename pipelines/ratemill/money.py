@@ -1,0 +1,107 @@
+"""Decimal types and the only places where a number is multiplied, divided or rounded.
+
+Source of the rules: docs/how-we-bill.md, "Numbers". Polars keeps the larger scale of two decimal operands and
+rounds half-even, so the *scale of the operands* decides the rounding; these helpers make that visible.
+tests/unit/test_library_traps.py pins each behaviour this module leans on.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache
+
+import polars as pl
+from babel.core import get_global
+
+QUANTITY = pl.Decimal(38, 12)
+"""Usage and pricing quantities."""
+PRICE = pl.Decimal(38, 12)
+"""Unit prices, flat fees, caps, minimums."""
+COST = pl.Decimal(38, 18)
+"""Exact cost before invoice rounding."""
+AMOUNT = pl.Decimal(38, 4)
+"""Money on an invoice, already rounded to the currency's minor unit (at most 4 decimals in ISO 4217)."""
+
+QUANTITY_DECIMALS = 12
+PRICE_DECIMALS = 12
+COST_DECIMALS = 18
+AMOUNT_DECIMALS = 4
+
+PLAIN_DECIMAL = r"^-?[0-9]{1,26}(\.[0-9]{1,12}0*)?$"
+"""Text that is a DECIMAL(38,12) exactly: nothing is rounded, no exponent, no thousands separator."""
+
+ZERO = Decimal(0)
+
+
+def exact_cost(quantity: pl.Expr, unit_price: pl.Expr) -> pl.Expr:
+    """Quantity × unit price, rounded half-even once at 18 places; overflow raises.
+
+    The quantity is widened to 18 places first, else Polars would round the product to 12.
+    """
+    return quantity.cast(COST) * unit_price.cast(PRICE)
+
+
+def convert_quantity(quantity: pl.Expr, divisor: pl.Expr) -> pl.Expr:
+    """Usage quantity ÷ units per pricing unit, rounded half-even at 12 places."""
+    return quantity.cast(QUANTITY) / divisor.cast(QUANTITY)
+
+
+def round_half_up(value: pl.Expr, decimals: int) -> pl.Expr:
+    """Round half away from zero to ``decimals`` places (invoice rounding), at the scale of an amount."""
+    return value.round(decimals, mode="half_away_from_zero").cast(AMOUNT)
+
+
+def round_to_minor_unit(value: pl.Expr, currency: pl.Expr, currencies: list[str]) -> pl.Expr:
+    """Round half away from zero to each row's currency's minor unit.
+
+    ``currencies`` lists the codes that occur; a row in another currency becomes null, which the caller's
+    not-null schema refuses.
+    """
+    rounded = pl.when(pl.lit(False)).then(pl.lit(None, dtype=AMOUNT))
+    for code in currencies:
+        rounded = rounded.when(currency == code).then(round_half_up(value, minor_unit_decimals(code)))
+    return rounded.otherwise(pl.lit(None, dtype=AMOUNT))
+
+
+@cache
+def minor_unit_decimals(currency: str) -> int:
+    """Decimals of a currency's minor unit (JPY 0, EUR 2, KWD 3).
+
+    Source: ISO 4217. CLDR lists some currencies with the decimals of their cash in use (e.g. 0 for HUF and IDR),
+    where ISO says 2; the ISO figures of those are given here.
+    """
+    if currency in _ISO_4217_OVER_CLDR:
+        return _ISO_4217_OVER_CLDR[currency]
+    fractions = get_global("currency_fractions")
+    return int(fractions.get(currency, fractions["DEFAULT"])[0])
+
+
+def is_currency(code: str) -> bool:
+    """Whether ``code`` is an ISO 4217 alphabetic code known to the Unicode CLDR."""
+    return code in get_global("all_currencies")
+
+
+# ISO 4217 list one (2024-06): exponents where CLDR's "digits" follow daily use instead of the standard.
+_ISO_4217_OVER_CLDR = {
+    "AFN": 2,
+    "ALL": 2,
+    "HUF": 2,
+    "IDR": 2,
+    "IQD": 3,
+    "IRR": 2,
+    "KPW": 2,
+    "LAK": 2,
+    "LBP": 2,
+    "MGA": 2,
+    "MMK": 2,
+    "MRU": 2,
+    "RSD": 2,
+    "SLE": 2,
+    "SOS": 2,
+    "STN": 2,
+    "SYP": 2,
+    "TZS": 2,
+    "UZS": 2,
+    "YER": 2,
+    "ZMW": 2,
+}
