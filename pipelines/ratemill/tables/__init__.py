@@ -1,0 +1,1 @@
+"""Every table the product knows: each column once, with type, unit and meaning."""

@@ -1,0 +1,174 @@
+"""The book: what a provider keeps in spreadsheets. One table per file ``book/<name>.csv``."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import polars as pl
+
+from ratemill.money import PRICE, QUANTITY
+from ratemill.tables.columns import INSTANT, TEXT, Column, Table
+
+ZERO = Decimal(0)
+
+SERVICE_CATEGORIES = (
+    "AI and Machine Learning", "Analytics", "Business Applications", "Compute", "Databases", "Developer Tools",
+    "Multicloud", "Identity", "Integration", "Internet of Things", "Management and Governance", "Media", "Migration",
+    "Mobile", "Networking", "Security", "Storage", "Web", "Other",
+)  # fmt: skip
+"""FOCUS 1.4, ServiceCategory."""
+
+VALID_FROM = Column("valid_from", INSTANT, "First instant at which the row applies (inclusive); a date is midnight in "
+                    "the workspace's time zone; empty: since ever", nullable=True)  # fmt: skip
+VALID_TO = Column("valid_to", INSTANT, "First instant at which the row no longer applies (exclusive); a date is "
+                  "midnight in the workspace's time zone; empty: open", nullable=True)  # fmt: skip
+CURRENCY = Column("currency", TEXT, "ISO 4217 code")
+
+ACCOUNTS = Table(
+    "accounts",
+    "one customer account",
+    (
+        Column("account_id", TEXT, "The account, as usage names it"),
+        Column("billing_account_id", TEXT, "The account that pays for it; empty: itself", nullable=True),
+        Column("name", TEXT, "Name shown on reports"),
+        Column("legal_name", TEXT, "Name on invoices; empty: the name", nullable=True),
+        Column("address_line1", TEXT, "Street and number", nullable=True),
+        Column("address_line2", TEXT, "Second address line", nullable=True),
+        Column("postal_code", TEXT, "Postal code", nullable=True),
+        Column("city", TEXT, "City", nullable=True),
+        Column("state", TEXT, "State, province or region of the address; tax may depend on it", nullable=True),
+        Column("country", TEXT, "ISO 3166 alpha-2 code of the country that taxes the account"),
+        Column("tax_id", TEXT, "VAT or tax number", nullable=True),
+        Column("tax_code", TEXT, "Row of taxes.csv to use; empty: found by country and state", nullable=True),
+        CURRENCY.renamed("currency", "ISO 4217 code of its invoices"),
+        Column("time_zone", TEXT, "IANA zone of its local month; empty: the workspace's", nullable=True),
+        Column("language", TEXT, "Language of its documents (BCP 47); empty: en", nullable=True),
+        Column("price_lists", TEXT, "Price lists to search, in order, separated by spaces; the public list comes last "
+               "by itself", nullable=True),
+        Column("payment_terms_days", pl.Int64, "Days from issue to due date; empty: the seller's", nullable=True,
+               minimum=ZERO, maximum=Decimal(366)),
+        Column("email", TEXT, "Where invoices go", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("account_id",),
+)  # fmt: skip
+
+PROJECTS = Table(
+    "projects",
+    "one project at one account for a time",
+    (
+        Column("project_id", TEXT, "The project, as usage names it"),
+        Column("account_id", TEXT, "The account it belongs to"),
+        Column("name", TEXT, "Name shown on invoices and reports"),
+        Column("cost_center", TEXT, "The customer's cost centre", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("project_id", "valid_from"),
+)
+
+HOURS_IN_MONTH = "hours_in_month"
+
+SKUS = Table(
+    "skus",
+    "one thing that is metered and sold",
+    (
+        Column("sku_id", TEXT, "The SKU, as usage names it"),
+        Column("service", TEXT, "Service it belongs to, as customers know it"),
+        Column("category", TEXT, "FOCUS service category", one_of=SERVICE_CATEGORIES),
+        Column("name", TEXT, "What an invoice line calls it"),
+        Column("usage_unit", TEXT, "Unit the meter counts"),
+        Column("pricing_unit", TEXT, "Unit the price is for"),
+        Column("units_per_pricing_unit", TEXT, "Usage units in one pricing unit: a number above 0, or hours_in_month "
+               "(the real hours of the account's local month)", default="1"),
+        Column("aggregation", TEXT, "How hours add up to what is priced", default="sum",
+               one_of=("sum", "max", "mean", "p95")),
+        Column("record_increment", QUANTITY, "Each record's quantity is rounded up to a multiple of this", nullable=True,
+               above=ZERO),
+        Column("tax_category", TEXT, "Category of taxes.csv; empty: standard", default="standard"),
+    ),
+    key=("sku_id",),
+)  # fmt: skip
+
+PUBLIC_PRICE_LIST = "public"
+
+PRICES = Table(
+    "prices",
+    "one tier of one price version",
+    (
+        Column("price_id", TEXT, "The price version; its tiers share it"),
+        Column("price_list", TEXT, "The list it is on; public is everybody's", default=PUBLIC_PRICE_LIST),
+        Column("sku_id", TEXT, "The SKU it prices"),
+        CURRENCY,
+        VALID_FROM,
+        VALID_TO,
+        Column("region", TEXT, "Region it is for; empty: any", nullable=True),
+        Column("window", TEXT, "Time window of windows.csv it is for; empty: any hour", nullable=True),
+        Column("mode", TEXT, "How tiers work", default="per_unit", one_of=("per_unit", "graduated", "volume")),
+        Column("up_to", QUANTITY, "Last quantity of the tier (inclusive); empty on the last tier", nullable=True,
+               unit="pricing unit", above=ZERO),
+        Column("unit_price", PRICE, "Price of one pricing unit (or package)", default="0", minimum=ZERO),
+        Column("flat_fee", PRICE, "Due when the tier is entered", default="0", minimum=ZERO),
+        Column("package_size", QUANTITY, "Sold in whole packages of this many pricing units", nullable=True,
+               above=ZERO),
+        Column("scope", TEXT, "What tiers count over, each month", default="account",
+               one_of=("account", "project", "resource")),
+        Column("cap", PRICE, "Never more than this per resource and month", nullable=True, minimum=ZERO),
+        Column("minimum", PRICE, "Never less than this per resource and month with usage", nullable=True,
+               minimum=ZERO),
+        Column("flat_at_zero", pl.Boolean, "Whether the first tier's flat fee is due without usage",
+               default="false"),
+        Column("tier_reset", pl.Boolean, "Whether this version starts its count of tiers anew", default="false"),
+    ),
+    key=("price_id", "up_to"),
+    open_prefix="attr.",
+)  # fmt: skip
+
+WINDOWS = Table(
+    "windows",
+    "one stretch of the week that belongs to a time window",
+    (
+        Column("window", TEXT, "Name of the window, for example peak"),
+        Column("days", TEXT, "Days of the week, separated by spaces: mon tue wed thu fri sat sun"),
+        Column("from_time", TEXT, "Local time it starts, HH:MM (inclusive)"),
+        Column("to_time", TEXT, "Local time it ends, HH:MM (exclusive); 24:00 is midnight"),
+    ),
+    key=("window", "days", "from_time"),
+)
+
+TAX_KINDS = ("standard", "zero", "exempt", "reverse_charge", "outside_scope")
+
+TAXES = Table(
+    "taxes",
+    "one tax rate of one code and category for a time",
+    (
+        Column("tax_code", TEXT, "The code; accounts may name it"),
+        Column("country", TEXT, "ISO 3166 alpha-2 code of the customers it is for"),
+        Column("region", TEXT, "State of the customers it is for; empty: any", nullable=True),
+        Column("category", TEXT, "Tax category of the SKUs it is for", default="standard"),
+        Column("rate", PRICE, "Rate in percent: 20 is 20 %", unit="%", minimum=ZERO, maximum=Decimal(100)),
+        Column("kind", TEXT, "What kind of supply it is", default="standard", one_of=TAX_KINDS),
+        Column("note", TEXT, "Sentence the invoice must carry", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("tax_code", "category", "region", "valid_from"),
+)
+
+FX_RATES = Table(
+    "fx_rates",
+    "one exchange rate of one day",
+    (
+        Column("date", pl.Date, "Day of the rate"),
+        Column("base", TEXT, "Currency that is worth one"),
+        Column("quote", TEXT, "Currency the rate is in"),
+        Column("rate", PRICE, "Quote units per base unit", above=ZERO),
+        Column("source", TEXT, "Who published it"),
+    ),
+    key=("date", "base", "quote"),
+)
+
+BOOK_TABLES: tuple[Table, ...] = (ACCOUNTS, PROJECTS, SKUS, PRICES, WINDOWS, TAXES, FX_RATES)
+REQUIRED_BOOK_TABLES = ("accounts", "skus", "prices", "taxes")
+"""Tables that must have a file; the others may be left out."""
