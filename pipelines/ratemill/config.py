@@ -1,0 +1,169 @@
+"""``ratemill.toml`` as frozen objects. An unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ratemill.errors import UsageError
+from ratemill.period import is_time_zone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Bank(_Section):
+    """Where customers pay."""
+
+    name: str = ""
+    iban: str = ""
+    bic: str = ""
+
+
+class Seller(_Section):
+    """The legal entity that issues invoices."""
+
+    name: str
+    legal_name: str = ""
+    address: tuple[str, ...] = ()
+    country: str = Field(pattern=r"^[A-Z]{2}$")
+    tax_id: str = ""
+    registration: str = ""
+    email: str = ""
+    website: str = ""
+    phone: str = ""
+    bank: Bank = Bank()
+    payment_terms_days: int = Field(default=30, ge=0, le=366)
+    logo: str = ""
+    """SVG or PNG file, relative to the workspace."""
+
+
+class Usage(_Section):
+    """Where usage files are and how their columns are called."""
+
+    files: tuple[str, ...] = ("usage/*.parquet",)
+    preset: Literal["native", "focus"] = "native"
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our column name → the file's column name."""
+    filter: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """File column → values to keep; other rows are counted as filtered."""
+    float_quantity: Literal["refuse", "as_text"] = "refuse"
+    """as_text reads a float quantity as the shortest decimal that prints the same."""
+    max_rows_per_file: int = Field(default=100_000_000, gt=0)
+    max_rows_per_byte: int = Field(default=10, gt=0)
+    """Files that unfold to more rows than this per byte are refused as decompression bombs."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what is read from a file; where files lie does not."""
+        return hashlib.sha256(self.model_dump_json(exclude={"files": True}).encode()).hexdigest()
+
+
+class Period(_Section):
+    """What a month is."""
+
+    time_zone: str = "UTC"
+    """Zone of accounts that name none, and of dates without a time in the book."""
+    detail: Literal["day", "hour"] = "day"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+        return value
+
+
+class Policy(_Section):
+    """When to stop."""
+
+    max_rejected_share: Decimal = Field(default=Decimal("0.001"), ge=0, le=1)
+    """Refuse to bill when a larger share of the rows of the period's files is rejected."""
+    unpriced: Literal["block", "warn"] = "block"
+
+
+class Output(_Section):
+    """What to write."""
+
+    pdf: bool = True
+    html: bool = True
+    publish_usage: Literal["day", "hour"] = "day"
+
+
+class Engine(_Section):
+    """How much of the machine to use."""
+
+    memory: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")
+    threads: int | None = Field(default=None, gt=0)
+
+
+class Config(_Section):
+    """A whole ``ratemill.toml``."""
+
+    seller: Seller
+    usage: Usage = Usage()
+    period: Period = Period()
+    policy: Policy = Policy()
+    output: Output = Output()
+    engine: Engine = Engine()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that can change a number or a document; memory, threads and places do not."""
+        return hashlib.sha256(
+            self.model_dump_json(exclude={"engine": True, "usage": {"files": True}}).encode()
+        ).hexdigest()
+
+
+def read_config(path: Path) -> Config:
+    """Parse and check a configuration file.
+
+    Raises:
+        UsageError: naming the file, each wrong key, its value and what was expected.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_config(data, file=path.name)
+
+
+def parse_config(data: dict[str, Any], *, file: str = "ratemill.toml") -> Config:
+    """Check parsed TOML; see :func:`read_config`."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(problem, file) for problem in error.errors(include_url=False)]
+        raise UsageError("\n".join(lines)) from None
+
+
+def _explain(problem: Any, file: str) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_beside(path), n=1, cutoff=0.5)
+        hint = f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
+        return f"{file}: unknown key {key}{hint}"
+    if problem["type"] == "missing":
+        return f"{file}: {key} is missing"
+    return f"{file}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    """Known keys of the section that the last part of ``path`` was written in."""
+    model: Any = Config
+    for part in path[:-1]:
+        field = model.model_fields.get(part)
+        model = field.annotation if field is not None else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)
