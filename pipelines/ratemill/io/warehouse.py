@@ -1,0 +1,475 @@
+"""The DuckDB file that only the job opens. Every change is one transaction: killed anywhere, it is old or new."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import polars as pl
+
+from ratemill.errors import TemporaryError, UsageError
+from ratemill.resources import sql
+from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.columns import INSTANT, TEXT, Column, Table
+from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.runs import FINDINGS, RUNS
+from ratemill.tables.usage import (
+    BOOK_REJECTS,
+    ROW_COLUMNS,
+    SERIES_COLUMNS,
+    USAGE_DUPLICATES,
+    USAGE_FILES,
+    USAGE_REJECTS,
+)
+from ratemill.usage.duplicates import settle_duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ratemill.book.model import Book
+    from ratemill.config import Engine
+    from ratemill.findings import Finding
+    from ratemill.invoicing.assembly import Invoices
+    from ratemill.io.usage_files import UsageFile
+    from ratemill.period import BillingPeriod
+    from ratemill.usage.intake import Intake
+
+FORMAT = 1
+"""Layout of the warehouse; another number is refused, never guessed at."""
+
+_SERIES = Table(
+    "series",
+    "one combination of everything that repeats from hour to hour",
+    (
+        Column("series_id", pl.Int32, "Number of the series within the warehouse"),
+        Column("identity_id", pl.Int32, "Smallest series_id with the same identity (all but resource_name and unit)"),
+        *SERIES_COLUMNS,
+    ),
+)
+_STORED_USAGE = Table(
+    "usage",
+    "one accepted usage record",
+    (
+        Column("file_id", pl.Int32, "File it came from"),
+        Column("row_number", pl.Int64, "Row of the file, from 1"),
+        Column("series_id", pl.Int32, "Its series"),
+        *ROW_COLUMNS,
+    ),
+)
+_PENDING = Table(
+    "pending_duplicates",
+    "a stretch of time whose duplicates must be searched again",
+    (Column("first_start", INSTANT, "First instant"), Column("last_start", INSTANT, "Last instant (inclusive)")),
+)
+_TABLES: dict[str, tuple[Table, ...]] = {
+    "raw": (USAGE_FILES, _SERIES, _STORED_USAGE, USAGE_REJECTS, BOOK_REJECTS, USAGE_DUPLICATES, _PENDING),
+    "billing": (INVOICES, INVOICE_LINES, TAX_LINES),
+    "ops": (RUNS, FINDINGS),
+}
+_SERIES_KEY = ", ".join(column.name for column in SERIES_COLUMNS)
+_IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit")]
+
+
+class Warehouse:
+    """An open warehouse. Hold the workspace's lock while one lives."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, engine: Engine) -> Iterator[Warehouse]:
+        """Open, or create with its tables.
+
+        Raises:
+            UsageError: when the file is no warehouse of this version.
+            TemporaryError: when the disk is full or another process has it open.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config: dict[str, Any] = {
+            "memory_limit": engine.memory,
+            "temp_directory": str(path.parent / "spill"),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "python_enable_replacements": False,
+        }
+        if engine.threads is not None:
+            config["threads"] = engine.threads
+        try:
+            connection = duckdb.connect(str(path), config=config)
+        except duckdb.IOException as error:
+            if "lock" in str(error).lower():
+                raise TemporaryError(f"another program has {path.name} open: {_first_line(error)}") from None
+            raise UsageError(
+                f"{path} is no warehouse that this version can read: {_first_line(error)}"
+                " → move the state folder away and run again; everything is rebuilt from the usage files"
+            ) from None
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            warehouse = cls(connection)
+            warehouse._create_tables(path)
+            yield warehouse
+        finally:
+            connection.close()
+
+    def _create_tables(self, path: Path) -> None:
+        with self.transaction():
+            self._connection.execute("CREATE SCHEMA IF NOT EXISTS book")
+            for schema, tables in _TABLES.items():
+                self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                for table in tables:
+                    self._connection.execute(
+                        f"CREATE TABLE IF NOT EXISTS {schema}.{table.name} ({table.duckdb_columns()})"
+                    )
+            self._connection.execute("CREATE TABLE IF NOT EXISTS ops.format (version INTEGER NOT NULL)")
+            version = self._row("SELECT max(version) FROM ops.format")
+            if version is None or version[0] is None:
+                self._connection.execute("INSERT INTO ops.format VALUES (?)", [FORMAT])
+            elif version[0] != FORMAT:
+                raise UsageError(
+                    f"{path} has layout {version[0]}, this version of ratemill needs {FORMAT}"
+                    " → use the version that wrote it, or move the state folder away and run again"
+                )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside happens, or nothing."""
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    # ---------------------------------------------------------------- reading
+
+    def frame(self, query: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
+        """Result of a query as a Polars frame, decimals exact, instants UTC."""
+        return pl.DataFrame(pl.from_arrow(self._connection.sql(query, params=parameters or {}).to_arrow_table()))
+
+    def table(self, schema: str, table: Table, where: str = "true", parameters: dict[str, Any] | None = None
+              ) -> pl.DataFrame:  # fmt: skip
+        """Rows of one of our tables, columns and types as defined."""
+        frame = self.frame(f"SELECT {_quoted(table)} FROM {schema}.{table.name} WHERE {where}", parameters)
+        return frame.cast(dict(table.polars_schema))
+
+    def _row(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """First row of a query; all are fetched, since an open result blocks the connection."""
+        rows: list[tuple[Any, ...]] = self._connection.execute(query, list(parameters)).fetchall()
+        return rows[0] if rows else None
+
+    # ---------------------------------------------------------------- usage
+
+    def usage_files(self) -> pl.DataFrame:
+        """Every usage file known, by name."""
+        return self.table("raw", USAGE_FILES).sort("file")
+
+    def store_usage_file(self, file: UsageFile, intakes: Iterator[Intake], *, settings_sha256: str) -> dict[str, Any]:
+        """Replace what is known of ``file`` by its slices, in one transaction; the row of USAGE_FILES.
+
+        Exceptions from ``intakes`` roll everything back: the file's former rows stay.
+        """
+        with self.transaction():
+            file_id = self._forget_rows(file.name)
+            counts = dict.fromkeys(("rows_in", "rows_filtered", "rows_accepted", "rows_rejected"), 0)
+            spans: list[tuple[datetime, datetime]] = []
+            for intake in intakes:
+                self._insert_intake(file_id, intake)
+                counts["rows_in"] += intake.rows_in
+                counts["rows_filtered"] += intake.rows_filtered
+                counts["rows_rejected"] += intake.rows_rejected
+                counts["rows_accepted"] += intake.rows.height
+                if intake.rows.height:
+                    first, last = intake.rows.select(
+                        pl.col("usage_start").min().alias("first"), pl.col("usage_start").max().alias("last")
+                    ).row(0)
+                    spans.append((first, last))
+            record = {
+                "file_id": file_id,
+                "file": file.name,
+                "sha256": file.sha256,
+                "settings_sha256": settings_sha256,
+                "status": "loaded",
+                "reason": None,
+                **counts,
+                "first_usage_start": min((first for first, _ in spans), default=None),
+                "last_usage_start": max((last for _, last in spans), default=None),
+            }
+            self._record_file(record)
+        return record
+
+    def refuse_usage_file(self, name: str, sha256: str, reason: str) -> None:
+        """Record that a file could not be billed from; rows of a former delivery under that name stay."""
+        with self.transaction():
+            known = self._row("SELECT file_id FROM raw.usage_files WHERE file = ?", [name])
+            if known is None:
+                self._record_file(
+                    dict.fromkeys(USAGE_FILES.names)
+                    | {"file_id": self._next_file_id(), "file": name, "sha256": sha256, "settings_sha256": "",
+                       "status": "refused", "reason": reason, "rows_in": 0, "rows_filtered": 0, "rows_accepted": 0, "rows_rejected": 0}
+                )  # fmt: skip
+            else:
+                self._connection.execute(
+                    "UPDATE raw.usage_files SET status = 'refused', reason = ? WHERE file_id = ?", [reason, known[0]]
+                )
+
+    def _forget_rows(self, name: str) -> int:
+        """Delete the rows of a former delivery and return the file's number."""
+        known = self._row(
+            "SELECT file_id, first_usage_start, last_usage_start FROM raw.usage_files WHERE file = ?", [name]
+        )
+        if known is None:
+            return self._next_file_id()
+        file_id, first, last = known
+        for table in ("usage", "usage_rejects", "usage_duplicates", "usage_files"):
+            self._connection.execute(f"DELETE FROM raw.{table} WHERE file_id = ?", [file_id])
+        if first is not None:
+            self._connection.execute("INSERT INTO raw.pending_duplicates VALUES (?, ?)", [first, last])
+        return int(file_id)
+
+    def _next_file_id(self) -> int:
+        row = self._row("SELECT coalesce(max(file_id), 0) + 1 FROM raw.usage_files")
+        assert row is not None  # an aggregate always has a row
+        return int(row[0])
+
+    def _record_file(self, record: dict[str, Any]) -> None:
+        marks = ", ".join("?" for _ in USAGE_FILES.names)
+        self._connection.execute(
+            f"INSERT INTO raw.usage_files ({_quoted(USAGE_FILES)}) VALUES ({marks})",
+            [record[name] for name in USAGE_FILES.names],
+        )
+        if record["first_usage_start"] is not None:
+            self._connection.execute(
+                "INSERT INTO raw.pending_duplicates VALUES (?, ?)",
+                [record["first_usage_start"], record["last_usage_start"]],
+            )
+
+    def _insert_intake(self, file_id: int, intake: Intake) -> None:
+        numbers = self._series_numbers(intake.series)
+        rows = intake.rows.join(numbers, on="series", how="left", maintain_order="left", validate="m:1").select(
+            pl.lit(file_id, dtype=pl.Int32).alias("file_id"),
+            "row_number",
+            "series_id",
+            *(column.name for column in ROW_COLUMNS),
+        )
+        self.insert("raw", _STORED_USAGE, rows)
+        if intake.rejects.height:
+            self.insert("raw", USAGE_REJECTS, intake.rejects.with_columns(file_id=pl.lit(file_id, dtype=pl.Int32)))
+
+    def _series_numbers(self, series: pl.DataFrame) -> pl.DataFrame:
+        """``series`` → series_id, giving new series the next numbers (by content, so that order plays no part)."""
+        with self._registered(incoming=series):
+            known = self.frame(
+                "SELECT incoming.series, known.series_id FROM incoming LEFT JOIN raw.series AS known ON "
+                + " AND ".join(f"incoming.{c.name} IS NOT DISTINCT FROM known.{c.name}" for c in SERIES_COLUMNS)
+            ).with_columns(pl.col("series").cast(pl.UInt32), pl.col("series_id").cast(pl.Int32))
+        fresh = series.join(known.filter(pl.col("series_id").is_null()).select("series"), on="series", how="semi")
+        if not fresh.height:
+            return known
+        last = self._row("SELECT coalesce(max(series_id), 0) FROM raw.series")
+        assert last is not None  # an aggregate always has a row
+        fresh = fresh.sort([c.name for c in SERIES_COLUMNS]).with_columns(
+            series_id=pl.int_range(last[0] + 1, last[0] + 1 + pl.len(), dtype=pl.Int32)
+        )
+        self._insert_series(fresh)
+        return pl.concat([known.drop_nulls(), fresh.select("series", "series_id")])
+
+    def _insert_series(self, fresh: pl.DataFrame) -> None:
+        with self._registered(incoming=fresh.select("series_id", *_IDENTITY_KEY)):
+            same = " AND ".join(f"incoming.{name} IS NOT DISTINCT FROM known.{name}" for name in _IDENTITY_KEY)
+            older = self.frame(
+                "SELECT incoming.series_id, min(known.identity_id) AS older_id"
+                f" FROM incoming INNER JOIN raw.series AS known ON {same} GROUP BY incoming.series_id"
+            ).cast({"series_id": pl.Int32, "older_id": pl.Int32})
+        rows = (
+            fresh.with_columns(first_id=pl.col("series_id").min().over(_IDENTITY_KEY))
+            .join(older, on="series_id", how="left", validate="1:1")
+            .with_columns(identity_id=pl.coalesce("older_id", "first_id"))
+        )
+        self.insert("raw", _SERIES, rows)
+
+    def settle_duplicates(self) -> None:
+        """Search duplicates wherever rows came or went since the last time; one transaction."""
+        pending = self.table("raw", _PENDING)
+        if not pending.height:
+            return
+        with self.transaction():
+            searched = _days(pending)
+            found = [
+                self.frame(sql("raw/duplicate_records"), {"first": first, "last": last}) for first, last in searched
+            ]
+            found.append(self.frame(sql("raw/duplicate_record_ids")))
+            self._replace_duplicates(pl.concat(found, how="vertical_relaxed"), searched)
+            self._connection.execute("DELETE FROM raw.pending_duplicates")
+
+    def _replace_duplicates(self, records: pl.DataFrame, searched: list[tuple[datetime, datetime]]) -> None:
+        for first, last in searched:
+            self._connection.execute(
+                "DELETE FROM raw.usage_duplicates WHERE usage_start BETWEEN ? AND ?", [first, last]
+            )
+        # Record ids are searched over all months each time.
+        self._connection.execute("DELETE FROM raw.usage_duplicates WHERE has_record_id")
+        if records.height:
+            self.insert("raw", USAGE_DUPLICATES, settle_duplicates(records))
+
+    # ---------------------------------------------------------------- rating
+
+    @contextmanager
+    def usage_of_period(self, period: BillingPeriod) -> Iterator[None]:
+        """Inside, the view ``usage_of_period`` holds what may belong to ``period`` in some time zone."""
+        text = sql("raw/usage_of_period")
+        # DuckDB refuses parameters in views; these are instants of our own making.
+        text = text.replace("$widest_start", _literal(period.widest_start))
+        text = text.replace("$widest_end", _literal(period.widest_end))
+        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW usage_of_period AS {text}")
+        try:
+            yield
+        finally:
+            self._connection.execute("DROP VIEW IF EXISTS temp.usage_of_period")
+
+    @contextmanager
+    def metered_usage(self, series: pl.DataFrame, cells: pl.DataFrame) -> Iterator[Sequence[int]]:
+        """Add usage up per series and cell into a temporary table (spilling to disk); yields the shards in it.
+
+        ``series``: series_id, calendar_id, shard. ``cells``: calendar_id, usage_start, cell.
+        """
+        with self._registered(rating_series=series, rating_cells=cells):
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE metered_usage AS {sql('core/metered_usage')}")
+        try:
+            shards = self._connection.execute("SELECT DISTINCT shard FROM metered_usage ORDER BY shard").fetchall()
+            yield [int(shard) for (shard,) in shards]
+        finally:
+            self._connection.execute("DROP TABLE IF EXISTS temp.metered_usage")
+
+    def metered_shard(self, shard: int) -> pl.DataFrame:
+        """One shard of ``metered_usage``: series_id, cell, quantity, records, charge_start, charge_end."""
+        return self.frame("SELECT * EXCLUDE (shard) FROM metered_usage WHERE shard = $shard", {"shard": shard})
+
+    def replace_book_rejects(self, unknown: pl.DataFrame, period: BillingPeriod) -> None:
+        """Keep the rows of ``usage_of_period`` whose series the book does not know, in place of the former ones.
+
+        ``unknown``: see :func:`ratemill.rating.series.split_by_book`.
+        """
+        with self.transaction(), self._registered(unknown=unknown):
+            self._connection.execute("DELETE FROM raw.book_rejects WHERE period = ?", [str(period)])
+            if unknown.height:
+                self._connection.execute(
+                    f"INSERT INTO raw.book_rejects ({_quoted(BOOK_REJECTS)}) {sql('core/book_rejects')}",
+                    {"period": str(period)},
+                )
+
+    # ---------------------------------------------------------------- runs and invoices
+
+    def runs(self) -> pl.DataFrame:
+        """Every run that is remembered, newest last."""
+        return self.table("ops", RUNS).sort("finished_at", "run_id")
+
+    def current_run(self, period: BillingPeriod) -> dict[str, Any] | None:
+        """The run that counts for ``period``, if there is one."""
+        rows = self.table("ops", RUNS, "period = $period AND is_current", {"period": str(period)})
+        return rows.row(0, named=True) if rows.height else None
+
+    def advance_run(self, run_id: str, status: str, finished_at: datetime, summary: str) -> None:
+        """Note how far a run came."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE ops.runs SET status = ?, finished_at = ?, summary = ? WHERE run_id = ?",
+                [status, finished_at, summary, run_id],
+            )
+
+    def store_invoices(self, invoices: Invoices, book: Book, run: dict[str, Any], findings: Sequence[Finding]) -> None:
+        """Replace a period's drafts and make ``run`` (columns of RUNS) its current one, in one transaction."""
+        period = {"period": run["period"]}
+        drafts = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
+        with self.transaction():
+            for table in (INVOICE_LINES, TAX_LINES, INVOICES):
+                self._connection.execute(f"DELETE FROM billing.{table.name} WHERE {drafts}", period)
+            self.insert("billing", INVOICES, invoices.invoices)
+            self.insert("billing", INVOICE_LINES, invoices.lines)
+            self.insert("billing", TAX_LINES, invoices.taxes)
+            self._connection.execute("UPDATE ops.runs SET is_current = false WHERE period = $period", period)
+            for table in (RUNS, FINDINGS):
+                self._connection.execute(f"DELETE FROM ops.{table.name} WHERE run_id = ?", [run["run_id"]])
+            self.insert("ops", RUNS, pl.DataFrame([run], schema=RUNS.polars_schema))
+            rows = [finding.as_dict() | {"run_id": run["run_id"]} for finding in findings]
+            self.insert("ops", FINDINGS, pl.DataFrame(rows, schema=FINDINGS.polars_schema))
+            self._store_book(book)
+
+    def _store_book(self, book: Book) -> None:
+        """Keep every version of the book that invoices were drafted with."""
+        for table in BOOK_TABLES:
+            kept = _versioned(table)
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS book.{kept.name} ({kept.duckdb_columns()})")
+            known = self._row(f"SELECT count(*) FROM book.{kept.name} WHERE book_sha256 = ?", [book.sha256])
+            if known is not None and not known[0]:
+                rows = book.frame(table.name).with_columns(book_sha256=pl.lit(book.sha256))
+                self.insert("book", kept, rows)
+
+    def book_table(self, table: Table, book_sha256: str) -> pl.DataFrame:
+        """A table of the book as it was in one version."""
+        return self.table("book", _versioned(table), "book_sha256 = $version", {"version": book_sha256})
+
+    # ---------------------------------------------------------------- writing
+
+    def insert(self, schema: str, table: Table, rows: pl.DataFrame) -> None:
+        """Append rows; columns and types as the table defines them."""
+        ordered = rows.select(table.names).cast(dict(table.polars_schema))
+        with self._registered(incoming=ordered):
+            self._connection.execute(
+                f"INSERT INTO {schema}.{table.name} ({_quoted(table)}) SELECT {_quoted(table)} FROM incoming"
+            )
+
+    def delete(self, schema: str, table: Table, where: str, parameters: dict[str, Any]) -> None:
+        """Delete rows of one of our tables."""
+        self._connection.execute(f"DELETE FROM {schema}.{table.name} WHERE {where}", parameters)
+
+    @contextmanager
+    def _registered(self, **frames: pl.DataFrame) -> Iterator[None]:
+        for name, frame in frames.items():
+            self._connection.register(name, frame.to_arrow())
+        try:
+            yield
+        finally:
+            for name in frames:
+                self._connection.unregister(name)
+
+
+def _days(pending: pl.DataFrame) -> list[tuple[datetime, datetime]]:
+    """The pending stretches joined where they overlap and cut at UTC days, so that each search is small."""
+    merged: list[tuple[datetime, datetime]] = []
+    for first, last in sorted(pending.rows()):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    pieces: list[tuple[datetime, datetime]] = []
+    for first, last in merged:
+        start = first
+        while start <= last:
+            midnight = start.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            pieces.append((start, min(last, midnight - timedelta(microseconds=1))))
+            start = midnight
+    return pieces
+
+
+def _versioned(table: Table) -> Table:
+    version = Column("book_sha256", TEXT, "Version of the book")
+    return Table(table.name, table.grain, (version, *table.columns))
+
+
+def _quoted(table: Table) -> str:
+    return ", ".join(f'"{name}"' for name in table.names)
+
+
+def _literal(instant: datetime) -> str:
+    return f"TIMESTAMPTZ '{instant.isoformat(sep=' ')}'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,334 @@
+"""Split one file's raw rows into usage that keeps every rule and rejects that say why not.
+
+What repeats hour after hour (account, resource, SKU, tags …) is taken out of the rows as *series*, so that text is
+checked once per series instead of once per hour, and a stored row is a few bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandera.polars as pa
+import polars as pl
+
+from ratemill.money import QUANTITY, QUANTITY_DECIMALS
+from ratemill.tables.columns import INSTANT, Column
+from ratemill.tables.usage import ROW_COLUMNS, SERIES_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ratemill.config import Usage as UsageConfig
+    from ratemill.usage.mapping import ColumnMapping
+
+SERIES_NAMES = [column.name for column in SERIES_COLUMNS]
+ROW_NAMES = [column.name for column in ROW_COLUMNS]
+REJECT_SCHEMA = {"row_number": pl.Int64, "column": pl.String, "value": pl.String, "rule": pl.String,
+                 "message": pl.String}  # fmt: skip
+SHOWN_VALUE_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What one slice of a file came to. Rows in = filtered + rejected + accepted."""
+
+    rows: pl.DataFrame
+    """Accepted: row_number, series (index into ``series``), usage_start, usage_end, quantity, record_id."""
+    series: pl.DataFrame
+    """series, and the columns of SERIES_COLUMNS; no two rows are the same."""
+    rejects: pl.DataFrame
+    """row_number, column, value, rule, message: one row per broken rule, in file order."""
+    rows_in: int
+    rows_filtered: int
+    rows_rejected: int
+
+
+def take_in(raw: pl.DataFrame, mapping: ColumnMapping, config: UsageConfig, *, first_row: int = 1) -> Intake:
+    """Map, normalise and check a slice of a usage file whose first row has number ``first_row``."""
+    numbered = raw.with_columns(row_number=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64))
+    kept = _keep_filtered(numbered, mapping)
+    mapped = _mapped(kept, mapping)
+    coded, raw_series = _code_series(mapped)
+    series, series_failures = _check_series(raw_series)
+    rows = _normalise_rows(coded, config)
+    row_failures = _check_rows(rows, coded)
+    rejects = _rejects(coded, row_failures, series_failures)
+    bad = rejects.select("row_number").unique()
+    accepted = rows.select("row_number", "series", *ROW_NAMES)
+    if bad.height:
+        accepted = accepted.join(bad, on="row_number", how="anti", maintain_order="left")
+    series = _merge_equal_series(series)
+    accepted = _with_merged_series(accepted, series)
+    return Intake(
+        rows=accepted,
+        series=series.select("series", *SERIES_NAMES).unique("series", keep="first", maintain_order=True)
+        .join(accepted.select("series").unique(), on="series", how="semi", maintain_order="left"),
+        rejects=rejects,
+        rows_in=raw.height,
+        rows_filtered=raw.height - kept.height,
+        rows_rejected=bad.height,
+    )  # fmt: skip
+
+
+def _keep_filtered(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
+    if not mapping.filters:
+        return raw
+    keep = pl.all_horizontal(
+        pl.col(column).cast(pl.String).is_in(list(values)) for column, values in mapping.filters.items()
+    )
+    return raw.filter(keep.fill_null(False))
+
+
+def _mapped(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
+    """Our names; optional columns a file lacks become null."""
+    columns = [pl.col("row_number")]
+    for column in (*SERIES_COLUMNS, *ROW_COLUMNS):
+        theirs = mapping.columns.get(column.name)
+        if theirs is None:
+            missing_type = column.dtype if column.name != "quantity" else QUANTITY
+            columns.append(pl.lit(None, dtype=missing_type).alias(column.name))
+        elif column.name in ("quantity", "tags", "usage_start", "usage_end"):
+            columns.append(pl.col(theirs).alias(column.name))
+        else:
+            columns.append(pl.col(theirs).cast(pl.String).alias(column.name))
+    return raw.select(columns)
+
+
+def _code_series(mapped: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with a ``series`` number in place of the repeating columns, and those columns once per number.
+
+    Rows are matched by two 64-bit hashes with seeds drawn anew in each process, so that nobody can prepare two
+    combinations that collide; equal numbers never leave this function, so the result does not depend on the seeds.
+    """
+    keys = mapped.select(SERIES_NAMES)
+    hashed = mapped.with_columns(
+        _h1=keys.hash_rows(secrets.randbits(64)),
+        _h2=keys.hash_rows(secrets.randbits(64)),
+    )
+    unique = (
+        hashed.select("_h1", "_h2", *SERIES_NAMES)
+        .unique(["_h1", "_h2"], keep="first", maintain_order=True)
+        .with_row_index("series")
+    )
+    coded = hashed.join(unique.select("_h1", "_h2", "series"), on=["_h1", "_h2"], how="left", maintain_order="left",
+                        validate="m:1")  # fmt: skip
+    return coded.drop("_h1", "_h2", *SERIES_NAMES), unique.drop("_h1", "_h2")
+
+
+def _check_series(raw_series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Series with canonical tags, and their failures (series, column, value, rule, message)."""
+    texts = [name for name in SERIES_NAMES if name != "tags"]
+    blank_is_empty = pl.when(pl.col(texts) != "").then(pl.col(texts))
+    series, bad_tags = _canonical_tags(raw_series.with_columns(blank_is_empty))
+    failures = _failures(_SERIES_SCHEMA, series.select(SERIES_NAMES), SERIES_COLUMNS).with_columns(
+        series=pl.col("index").cast(pl.UInt32)
+    )
+    return series, pl.concat([failures.drop("index"), bad_tags], how="diagonal_relaxed")
+
+
+def _canonical_tags(series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tags of any accepted type as a JSON object of strings with sorted keys; no tags is null."""
+    if series.schema["tags"] in (pl.String, pl.Null):
+        text = series["tags"].cast(pl.String)
+    else:
+        pairs = series.select(pl.col("tags").cast(pl.List(pl.Struct({"key": pl.String, "value": pl.String}))))
+        text = pairs.select(pl.struct("tags").struct.json_encode())["tags"]
+        text = text.set(pairs["tags"].is_null(), None)
+    spellings = text.drop_nulls().unique()
+    parsed = [_parse_tags(spelling) for spelling in spellings]
+    table = pl.DataFrame(
+        {
+            "_spelling": spellings,
+            "tags": pl.Series([tags for tags, _ in parsed], dtype=pl.String),
+            "message": pl.Series([message for _, message in parsed], dtype=pl.String),
+        }
+    )
+    joined = series.with_columns(_spelling=text).drop("tags").join(
+        table, on="_spelling", how="left", maintain_order="left", validate="m:1"
+    )  # fmt: skip
+    bad = joined.filter(pl.col("message").is_not_null()).select(
+        "series", column=pl.lit("tags"), value="_spelling", rule=pl.lit("tags"), message="message"
+    )
+    return joined.drop("_spelling", "message"), bad
+
+
+def _parse_tags(text: str) -> tuple[str | None, str | None]:
+    """Canonical tags, or the reason why there are none: a pair of which one is null."""
+    try:
+        data = json.loads(text, object_pairs_hook=list, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError):
+        return None, "must be a JSON object of texts"
+    if isinstance(data, list) and len(data) == 1 and data[0][0:1] == ("tags",) and isinstance(data[0][1], list):
+        # json_encode of a map: {"tags": [{"key": …, "value": …}, …]}
+        data = [(dict(entry).get("key"), dict(entry).get("value")) for entry in data[0][1]]
+    if not isinstance(data, list) or not all(isinstance(entry, tuple) for entry in data):
+        return None, "must be a JSON object of texts"
+    tags: dict[str, str] = {}
+    for key, value in data:
+        if key in tags:
+            return None, f"must name each tag once; {key!r} stands twice"
+        if isinstance(value, list):
+            return None, f"must not be nested; {key!r} is"
+        tags[key] = "" if value is None else str(value).lower() if isinstance(value, bool) else value
+    if not tags:
+        return None, None
+    return json.dumps(tags, ensure_ascii=False, sort_keys=True, separators=(",", ":")), None
+
+
+def _normalise_rows(coded: pl.DataFrame, config: UsageConfig) -> pl.DataFrame:
+    """Instants at microseconds UTC, the end defaulting to one hour after the start, the quantity a decimal."""
+    start = pl.col("usage_start").dt.convert_time_zone("UTC").cast(INSTANT)
+    end = pl.col("usage_end").dt.convert_time_zone("UTC").cast(INSTANT)
+    return coded.with_columns(
+        usage_start=start,
+        usage_end=end.fill_null(start + pl.duration(hours=1)),
+        quantity=_quantity(coded.schema["quantity"], config),
+    )
+
+
+def _quantity(dtype: pl.DataType, config: UsageConfig) -> pl.Expr:
+    quantity = pl.col("quantity")
+    if dtype.is_float():
+        # The shortest decimal that reads back as the same float is what its writer meant (docs/limits.md).
+        quantity = quantity.cast(pl.String)
+    return quantity.cast(QUANTITY, strict=False)
+
+
+def _check_rows(rows: pl.DataFrame, coded: pl.DataFrame) -> pl.DataFrame:
+    """Failures of single rows: row_number, column, value, rule, message."""
+    failures = [
+        _failures(_ROW_SCHEMA, rows.select(ROW_NAMES), ROW_COLUMNS)
+        .join(rows.select("row_number").with_row_index("index"), on="index", how="left", validate="m:1")
+        .drop("index")
+    ]
+    unread = _unread_quantities(rows, coded)
+    if unread.height:
+        # A value that is no number became null: say what it was instead of calling it empty.
+        failures[0] = failures[0].join(
+            unread.select("row_number", "column"), on=["row_number", "column"], how="anti", maintain_order="left"
+        )
+        failures.append(unread)
+    return pl.concat(failures, how="diagonal_relaxed")
+
+
+def _unread_quantities(rows: pl.DataFrame, coded: pl.DataFrame) -> pl.DataFrame:
+    """Quantities that are there but are no decimal, or have more decimals than can be kept."""
+    dtype = coded.schema["quantity"]
+    before, after = coded["quantity"], rows["quantity"]
+    not_a_number = before.is_not_null() & after.is_null()
+    if dtype == pl.String:
+        # 18 decimals are read as well, to see whether 12 keep the value.
+        wider = before.cast(pl.Decimal(38, 18), strict=False)
+        inexact = (wider != after.cast(pl.Decimal(38, 18), strict=False)).fill_null(False) | before.str.contains(
+            r"\.\d{18}\d*[1-9]"
+        ).fill_null(False)
+    elif isinstance(dtype, pl.Decimal) and dtype.scale > QUANTITY_DECIMALS:
+        inexact = (before != after.cast(pl.Decimal(38, dtype.scale), strict=False)).fill_null(False)
+    else:
+        inexact = pl.repeat(False, rows.height, eager=True)
+    if not (not_a_number.any() or inexact.any()):
+        return pl.DataFrame(schema=REJECT_SCHEMA)
+    seen = pl.DataFrame(
+        {"row_number": rows["row_number"], "value": before.cast(pl.String), "no": not_a_number, "inexact": inexact}
+    ).filter(pl.col("no") | pl.col("inexact"))
+    return seen.select(
+        "row_number",
+        pl.lit("quantity").alias("column"),
+        "value",
+        pl.when("no").then(pl.lit("quantity.number")).otherwise(pl.lit("quantity.decimals")).alias("rule"),
+        pl.when("no")
+        .then(pl.lit("must be a decimal number below 10^26"))
+        .otherwise(pl.lit(f"must have at most {QUANTITY_DECIMALS} decimals"))
+        .alias("message"),
+    )
+
+
+def _rejects(coded: pl.DataFrame, row_failures: pl.DataFrame, series_failures: pl.DataFrame) -> pl.DataFrame:
+    parts = [row_failures.select(*REJECT_SCHEMA)]
+    if series_failures.height:
+        parts.append(
+            coded.select("row_number", "series")
+            .join(series_failures, on="series", how="inner", validate="m:m")
+            .select(*REJECT_SCHEMA)
+        )
+    return (
+        pl.concat(parts)
+        .with_columns(pl.col("value").str.slice(0, SHOWN_VALUE_LENGTH))
+        .sort("row_number", "column", "rule")
+    )
+
+
+def _merge_equal_series(series: pl.DataFrame) -> pl.DataFrame:
+    """Give series that became equal (tags spelled in another order) the number of the first; ``_was`` keeps the old."""
+    return series.with_columns(
+        _was=pl.col("series"), series=pl.col("series").first().over(SERIES_NAMES, order_by="series")
+    )
+
+
+def _with_merged_series(accepted: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    if (series["_was"] == series["series"]).all():
+        return accepted
+    renumbered = series.select(pl.col("_was"), pl.col("series").alias("_new"))
+    return (
+        accepted.join(renumbered, left_on="series", right_on="_was", how="left", maintain_order="left", validate="m:1")
+        .with_columns(series="_new")
+        .drop("_new")
+    )
+
+
+def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame, columns: Iterable[Column]) -> pl.DataFrame:
+    """What pandera finds in ``frame``: index, column, value, rule, message."""
+    empty = pl.DataFrame(schema={"index": pl.UInt32, **{k: v for k, v in REJECT_SCHEMA.items() if k != "row_number"}})
+    try:
+        schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    else:
+        return empty
+    if cases["index"].null_count():
+        raise AssertionError(f"usage frame has the wrong shape: {cases}")  # our own normalising is wrong
+    expected = {column.name: column.expected() for column in columns}
+    return cases.select(
+        index=pl.col("index").cast(pl.UInt32),
+        column=pl.when(pl.col("check") == _END_AFTER_START).then(pl.lit("usage_end")).otherwise("column"),
+        value=pl.when(pl.col("check") == _END_AFTER_START)
+        .then(pl.col("failure_case").str.json_path_match("$.usage_end"))
+        .otherwise("failure_case"),
+        check="check",
+    ).select(
+        "index",
+        "column",
+        "value",
+        rule=pl.col("column") + "." + pl.col("check").replace_strict(_RULES, default=None).fill_null(
+            pl.col("check").str.extract(r"^(\w+)").replace(_RULES)
+        ),
+        message=pl.when(pl.col("check") == "not_nullable")
+        .then(pl.lit("must not be empty"))
+        .when(pl.col("check") == _END_AFTER_START)
+        .then(pl.lit("must be after usage_start"))
+        .otherwise(pl.lit("must be ") + pl.col("column").replace_strict(expected, default="valid")),
+    )  # fmt: skip
+
+
+_END_AFTER_START = "usage_end_after_start"
+_RULES = {
+    "not_nullable": "empty",
+    "greater_than_or_equal_to": "minimum",
+    "str_length": "length",
+    _END_AFTER_START: "after_start",
+}
+
+_SERIES_SCHEMA = pa.DataFrameSchema(
+    {c.name: pa.Column(c.dtype, c.checks(), nullable=c.nullable) for c in SERIES_COLUMNS}, name="usage series"
+)
+_ROW_SCHEMA = pa.DataFrameSchema(
+    {c.name: pa.Column(c.dtype, c.checks(), nullable=c.nullable) for c in ROW_COLUMNS},
+    checks=pa.Check(
+        lambda data: data.lazyframe.select((pl.col("usage_end") > pl.col("usage_start")).fill_null(True)),
+        name=_END_AFTER_START,
+    ),
+    name="usage rows",
+)
