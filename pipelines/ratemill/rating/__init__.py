@@ -1,0 +1,1 @@
+"""From metered usage to charges. Pure: frames in, frames out."""
