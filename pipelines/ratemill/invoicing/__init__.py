@@ -1,0 +1,1 @@
+"""From charges to invoices. Pure: frames in, frames out."""

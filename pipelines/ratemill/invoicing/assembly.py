@@ -1,0 +1,150 @@
+"""Draft invoices of one period: lines, taxes, totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ratemill.frames import collect
+from ratemill.invoicing.lines import add_up_lines, rounding_charges
+from ratemill.invoicing.tax import tax_lines, taxes_of
+from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+
+if TYPE_CHECKING:
+    from ratemill.findings import Finding
+    from ratemill.period import BillingPeriod
+
+
+@dataclass(frozen=True)
+class Invoices:
+    """Invoices of a period with everything on them; see tables/invoices.py."""
+
+    invoices: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+    rounding: pl.DataFrame
+    """Charges of kind ``rounding``, to be kept beside the usage charges."""
+    findings: tuple[Finding, ...] = ()
+    """Errors: taxes that are missing. The frames are empty then."""
+
+
+def assemble_invoices(
+    charges: pl.LazyFrame,
+    *,
+    accounts: pl.DataFrame,
+    projects: pl.DataFrame,
+    skus: pl.DataFrame,
+    taxes: pl.DataFrame,
+    period: BillingPeriod,
+    time_zone: str,
+    run_id: str,
+) -> Invoices:
+    """Draft invoices, one per billing account and currency, from the usage charges of a period."""
+    sums = add_up_lines(charges)
+    payers = accounts.select(
+        pl.col("account_id").alias("billing_account_id"),
+        pl.col("tax_code").alias("account_tax_code"),
+        "country",
+        "state",
+        zone=pl.col("time_zone").fill_null(time_zone),
+    )
+    described = _described(sums, accounts, projects, skus, period).join(
+        payers, on="billing_account_id", how="left", validate="m:1"
+    )
+    needs = described.select(
+        "billing_account_id", pl.col("account_tax_code").alias("tax_code"), "country", "state", "tax_category"
+    ).unique().sort("billing_account_id", "tax_category")  # fmt: skip
+    zones = dict(described.select("billing_account_id", "zone").unique().sort("billing_account_id").iter_rows())
+    applied, findings = taxes_of(needs, taxes, period=period, time_zones=zones)
+    if findings:
+        return Invoices(INVOICES.empty(), INVOICE_LINES.empty(), TAX_LINES.empty(), sums.head(0), tuple(findings))
+    taxed = _with_local_days(
+        described.join(applied, on=["billing_account_id", "tax_category"], how="left", validate="m:1")
+    )
+    lines = _numbered(taxed)
+    tax_rows = tax_lines(taxed)
+    return Invoices(
+        _totals(taxed, tax_rows, period=period, run_id=run_id),
+        lines,
+        tax_rows,
+        rounding_charges(sums, period=str(period), run_id=run_id),
+    )
+
+
+def _described(
+    sums: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, skus: pl.DataFrame, period: BillingPeriod
+) -> pl.DataFrame:
+    """Lines with the names a person reads."""
+    account_names = accounts.select("account_id", pl.col("name").alias("account_name"))
+    sku_names = skus.select("sku_id", "service", "category", pl.col("name").alias("sku_name"), "tax_category")
+    return (
+        sums.join(account_names, on="account_id", how="left", validate="m:1")
+        .join(project_names(projects, period), on="project_id", how="left", validate="m:1")
+        .join(sku_names, on="sku_id", how="left", validate="m:1")
+    )
+
+
+def project_names(projects: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
+    """project_id, project_name: the latest name that a project has in the period, one row each."""
+    return (
+        projects.filter(pl.col("valid_from").is_null() | (pl.col("valid_from") < period.widest_end))
+        .sort("project_id", "valid_from", nulls_last=False)
+        .unique("project_id", keep="last", maintain_order=True)
+        .select("project_id", pl.col("name").alias("project_name"))
+    )
+
+
+def _with_local_days(lines: pl.DataFrame) -> pl.DataFrame:
+    """first_day and last_day in the payer's zone."""
+    parts = [
+        part.with_columns(
+            first_day=pl.col("first_start").dt.convert_time_zone(zone).dt.date(),
+            last_day=pl.col("last_start").dt.convert_time_zone(zone).dt.date(),
+        )
+        for (zone,), part in lines.partition_by("zone", as_dict=True, maintain_order=True).items()
+    ]
+    return pl.concat(parts) if parts else lines.with_columns(
+        first_day=pl.lit(None, dtype=pl.Date), last_day=pl.lit(None, dtype=pl.Date)
+    )  # fmt: skip
+
+
+_LINE_ORDER = ["invoice_id", "account_id", "project_id", "service", "sku_id", "region", "first_day", "price_id"]
+
+
+def _numbered(lines: pl.DataFrame) -> pl.DataFrame:
+    return (
+        lines.sort(_LINE_ORDER)
+        .with_columns(line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("invoice_id"))
+        .select(INVOICE_LINES.names)
+        .cast(dict(INVOICE_LINES.polars_schema))
+    )
+
+
+def _totals(lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, run_id: str) -> pl.DataFrame:
+    sums = collect(
+        lines.lazy()
+        .group_by("invoice_id", "billing_account_id", "currency")
+        .agg(
+            pl.len().alias("lines"),
+            pl.coalesce("list_cost", "cost").sum().alias("list_amount"),
+            pl.col("amount").sum().alias("untaxed_amount"),
+            pl.col("rounding").sum(),
+        )
+    )
+    tax = collect(taxes.lazy().group_by("invoice_id").agg(pl.col("tax_amount").sum()))
+    total = pl.col("untaxed_amount") + pl.col("tax_amount")
+    return (
+        sums.join(tax, on="invoice_id", how="left", validate="1:1")
+        .with_columns(
+            pl.lit(str(period)).alias("period"),
+            pl.lit("draft").alias("status"),
+            pl.lit(run_id).alias("run_id"),
+            total_amount=total,
+            due_amount=total,
+        )
+        .select(INVOICES.names)
+        .cast(dict(INVOICES.polars_schema))
+        .sort("billing_account_id", "currency")
+    )
