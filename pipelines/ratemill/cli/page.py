@@ -1,0 +1,117 @@
+"""The one-page summary of a run, for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ratemill.cli.shared import printable
+from ratemill.documents.formats import format_amount
+from ratemill.findings import Finding, Severity
+from ratemill.steps.load import Loaded
+from ratemill.summary import CurrencyTotal, PeriodSummary
+
+_SHOWN_FINDINGS = 12
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+
+
+def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
+    """Print the summary of each period, then what loading found."""
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    for summary in summaries:
+        _print_period(console, summary)
+    if loaded.findings:
+        _print_findings(console, loaded.findings, "Files")
+    if loaded.refused:
+        count = len(loaded.refused)
+        console.print(
+            Text(f"\n{count} usage file{'s were' if count > 1 else ' was'} refused: the drafts are incomplete (exit 3).",
+                 style="bold red")
+        )  # fmt: skip
+
+
+def _print_period(console: Console, summary: PeriodSummary) -> None:
+    state = "nothing to do: this run stands already" if summary.nothing_to_do else "drafts written"
+    console.print()
+    console.print(Text.assemble((f"{summary.period}  ", "bold"), state, (f"   run {summary.run_id}", "dim")))
+    console.print()
+    console.print(_rows(summary))
+    console.print()
+    console.print(_totals(summary.totals))
+    if summary.findings:
+        _print_findings(console, summary.findings, "Findings")
+    console.print()
+    for label, place in (
+        ("Start here", f"{summary.out}/index.html"),
+        ("Invoices", f"{summary.out}/invoices/"),
+        ("SQL", f"{summary.published}"),
+    ):
+        console.print(Text.assemble((f"{label:<12}", "dim"), place))
+
+
+def _rows(summary: PeriodSummary) -> Table:
+    facts = summary.facts
+    table = _table()
+    table.add_column("Usage rows")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    lines = [
+        ("in", facts["rows_in"], f"of {facts['files']:,} files"),
+        ("filtered", facts["rows_filtered"], "by [usage.filter]"),
+        ("rejected", facts["rows_rejected"], f"reasons in {summary.out}/rejects.csv"),
+        ("duplicates", facts["rows_duplicate"], "dropped"),
+        ("other months", facts["rows_other_periods"], "kept for their own period"),
+        ("unpriced", facts["rows_unpriced"], f"listed in out/{summary.period}-unpriced.csv"),
+        ("billed", facts["rows_billed"] - facts["rows_unpriced"], f"as {facts['charges']:,} charges"),
+    ]
+    for name, count, note in lines:
+        if count or name in ("in", "rejected", "billed"):
+            style = "yellow" if count and name in ("rejected", "unpriced") else ""
+            table.add_row(name, Text(f"{count:,}", style=style), note if count else "")
+    return table
+
+
+def _totals(totals: Sequence[CurrencyTotal]) -> Table:
+    table = _table()
+    for heading in ("Currency", "Invoices", "Untaxed", "Tax", "Total", "Last month", "Change"):
+        table.add_column(heading, justify="left" if heading == "Currency" else "right")
+    for total in totals:
+        table.add_row(
+            total.currency,
+            f"{total.invoices:,}",
+            format_amount(total.untaxed, total.currency),
+            format_amount(total.tax, total.currency),
+            Text(format_amount(total.total, total.currency), style="bold"),
+            "–" if total.previous_untaxed is None else format_amount(total.previous_untaxed, total.currency),
+            _change(total),
+        )
+    return table
+
+
+def _change(total: CurrencyTotal) -> str:
+    if not total.previous_untaxed:
+        return "–" if total.previous_untaxed is None else "new"
+    share = 100 * (total.untaxed - total.previous_untaxed) / total.previous_untaxed
+    return f"{share:+.1f} %"
+
+
+def _print_findings(console: Console, findings: Sequence[Finding], title: str) -> None:
+    console.print()
+    console.print(Text(title, style="bold"))
+    for finding in findings[:_SHOWN_FINDINGS]:
+        console.print(
+            Text.assemble(
+                (f"  {finding.severity.value:<8}", _STYLES[finding.severity]), printable(str(finding)).replace("\n", " ")
+            )
+        )
+    if len(findings) > _SHOWN_FINDINGS:
+        console.print(Text(f"  … and {len(findings) - _SHOWN_FINDINGS:,} more (--json lists all)", style="dim"))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")

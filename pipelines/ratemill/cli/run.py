@@ -1,0 +1,72 @@
+"""``ratemill run``: the month-end job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratemill.cli.shared import (
+    JsonOption,
+    LogFormatOption,
+    PeriodOption,
+    QuietOption,
+    WorkspaceOption,
+    finish,
+    open_workspace,
+    read_clock,
+    read_periods,
+)
+from ratemill.errors import ExitCode
+
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="INSTANT",
+        show_default=False,
+        help="Take this for the clock, 2026-11-01T03:00:00Z; it decides only which periods have begun.",
+    ),
+]
+
+
+def run(
+    period: PeriodOption,
+    workspace: WorkspaceOption = None,
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Bill a period: load, check, rate, invoice, report, publish.
+
+    Drafts are recomputed at will: the same inputs again change nothing, changed ones replace the drafts.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.cli.page import print_page  # noqa: PLC0415
+    from ratemill.progress import make_progress  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    periods, now = read_periods(period), read_clock(as_of)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=now, command=f"ratemill run --period {period}"
+    ) as context:  # fmt: skip
+        loaded, summaries = pipeline.run(context, periods)
+    refused = loaded.refused
+    code = ExitCode.DATA_REFUSED if refused else ExitCode.DONE
+    if json:
+        finish(
+            {
+                "status": "refused" if refused else "done",
+                "exit_code": int(code),
+                "files": {"matched": loaded.files, "loaded": loaded.loaded, "refused": len(refused)},
+                "periods": [summary.as_dict() for summary in summaries],
+                "findings": [finding.as_dict() for finding in loaded.findings],
+            },
+            json=True,
+        )
+    else:
+        print_page(summaries, loaded)
+    if refused:
+        raise typer.Exit(code)

@@ -1,0 +1,136 @@
+"""Charges as immutable Parquet: one folder per period and run, with a manifest that says what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ratemill.errors import DataRefusedError
+from ratemill.io.atomic import StagedFolder, translate_os_errors, write_file
+from ratemill.tables.charges import CHARGES, UNPRICED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ratemill.period import BillingPeriod
+
+MANIFEST = "manifest.json"
+UNPRICED_FILE = "unpriced.parquet"
+ROUNDING_FILE = "rounding.parquet"
+_ROW_GROUP = 250_000
+
+
+@dataclass(frozen=True)
+class ChargeStore:
+    """Folder ``state/charges``."""
+
+    root: Path
+
+    def folder(self, period: BillingPeriod | str, run_id: str) -> Path:
+        """Where the charges of a run are."""
+        return self.root / f"period={period}" / f"run={run_id}"
+
+    @contextmanager
+    def writing(self, period: BillingPeriod, run_id: str) -> Iterator[ChargeWriter]:
+        """Write a run's charges aside; they appear when the block ends well."""
+        with StagedFolder(self.folder(period, run_id)) as folder:
+            writer = ChargeWriter(folder)
+            yield writer
+            writer.finish()
+
+    def add_rounding(self, period: BillingPeriod, run_id: str, rounding: pl.DataFrame) -> None:
+        """Put the rounding charges that invoicing found beside the usage charges."""
+        folder = self.folder(period, run_id)
+        staged = folder / f".{ROUNDING_FILE}.new"
+        with translate_os_errors(f"writing {folder / ROUNDING_FILE}"):
+            _write(rounding, staged)
+            data = staged.read_bytes()
+            staged.unlink()
+        write_file(folder / ROUNDING_FILE, data)
+
+    def usage_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
+        """Charges of kind usage."""
+        return pl.scan_parquet(sorted(self.folder(period, run_id).glob("shard-*.parquet")), hive_partitioning=False)
+
+    def charge_files(self, period: BillingPeriod | str, run_id: str) -> list[Path]:
+        """Every file of a run that holds charges, rounding included."""
+        folder = self.folder(period, run_id)
+        return [*sorted(folder.glob("shard-*.parquet")), folder / ROUNDING_FILE]
+
+    def all_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
+        """Every charge of a run."""
+        return pl.scan_parquet(self.charge_files(period, run_id), hive_partitioning=False)
+
+    def unpriced(self, period: BillingPeriod | str, run_id: str) -> pl.DataFrame:
+        """Usage that found no price."""
+        return pl.read_parquet(self.folder(period, run_id) / UNPRICED_FILE)
+
+    def facts(self, period: BillingPeriod | str, run_id: str) -> dict[str, Any]:
+        """What rating counted, as its manifest says."""
+        manifest = json.loads((self.folder(period, run_id) / MANIFEST).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = manifest["facts"]
+        return facts
+
+    def remove(self, period: BillingPeriod, run_id: str) -> None:
+        """Delete the charges of a run that is no longer needed."""
+        shutil.rmtree(self.folder(period, run_id), ignore_errors=True)
+
+    def verify(self, period: BillingPeriod | str, run_id: str) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            DataRefusedError: naming the first file whose bytes changed.
+        """
+        folder = self.folder(period, run_id)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            for name, sha256 in manifest["files"].items():
+                with (folder / name).open("rb") as handle:
+                    if hashlib.file_digest(handle, "sha256").hexdigest() != sha256:
+                        raise DataRefusedError(f"{folder / name} was changed after it was written")
+        except (OSError, ValueError) as error:
+            raise DataRefusedError(f"{folder} is damaged: {error}") from None
+
+
+class ChargeWriter:
+    """Writes the files of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unpriced: list[pl.DataFrame] = []
+        self._shards = 0
+        self.charges = 0
+        self.facts: dict[str, Any] = {}
+
+    def write_shard(self, charges: pl.DataFrame, unpriced: pl.DataFrame) -> None:
+        """Write the next shard."""
+        _write(charges, self.folder / f"shard-{self._shards:04d}.parquet")
+        self._shards += 1
+        self.charges += charges.height
+        self.unpriced.append(unpriced)
+
+    def finish(self) -> None:
+        """Write unpriced usage and the manifest."""
+        if not self._shards:
+            _write(CHARGES.empty(), self.folder / "shard-0000.parquet")
+        unpriced = pl.concat([UNPRICED.empty(), *self.unpriced])
+        unpriced.write_parquet(self.folder / UNPRICED_FILE)
+        hashes = {}
+        for file in sorted(self.folder.iterdir()):
+            with file.open("rb") as handle:
+                hashes[file.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+        manifest = {"charges": self.charges, "files": hashes, "facts": self.facts}
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+        (self.folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _write(charges: pl.DataFrame, path: Path) -> None:
+    """Equal frames give equal bytes: one chunk, fixed row groups."""
+    charges.rechunk().write_parquet(path, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP)

@@ -1,0 +1,112 @@
+"""Building the database that analysts open: aside, then swapped in, so that readers and runs never block each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import duckdb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import polars as pl
+
+    from ratemill.tables.columns import Column, Table
+
+STORAGE_VERSION = "v1.2.0"
+"""Readable by DuckDB 1.2 and later, whatever version writes it."""
+
+
+@dataclass
+class PublishedDatabase:
+    """A database under construction. Use as a context manager; it is closed and complete when the block ends."""
+
+    path: Path
+    memory: str
+    _connection: duckdb.DuckDBPyConnection = field(init=False)
+
+    def __enter__(self) -> Self:
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": self.memory,
+                "temp_directory": str(self.path.parent / ".spill"),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "python_enable_replacements": False,
+            }
+        )
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute(f"ATTACH {_text(str(self.path))} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
+        self._connection.execute("USE published")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.execute("USE memory")
+        self._connection.execute("DETACH published")
+        self._connection.close()
+
+    def add_frame(self, table: Table, rows: pl.DataFrame) -> None:
+        """A table from a frame, columns and comments as defined."""
+        self._create(table)
+        self._connection.register("incoming", rows.select(table.names).cast(dict(table.polars_schema)).to_arrow())
+        self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
+        self._connection.unregister("incoming")
+
+    def add_files(self, table: Table, files: Sequence[Path]) -> None:
+        """A table from Parquet files of our own, in their order."""
+        self._create(table)
+        if files:
+            columns = ", ".join(_name(name) for name in table.names)
+            self._connection.execute(
+                f"INSERT INTO {_name(table.name)} SELECT {columns} FROM read_parquet($files, hive_partitioning = false)",
+                {"files": [str(file) for file in files]},
+            )
+
+    def add_view(self, name: str, query: str, comment: str) -> None:
+        """A view; the query was shipped with the package or written by the workspace's owner."""
+        self._connection.execute(f"CREATE VIEW {_name(name)} AS {query}")
+        self._connection.execute(f"COMMENT ON VIEW {_name(name)} IS {_text(comment)}")
+
+    def write_parquet(self, name: str, path: Path) -> None:
+        """The rows of a table as Parquet, for tools that don't speak DuckDB."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._connection.execute(f"COPY {_name(name)} TO {_text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+
+    def _create(self, table: Table) -> None:
+        self._connection.execute(f"CREATE TABLE {_name(table.name)} ({table.duckdb_columns()})")
+        self._connection.execute(f"COMMENT ON TABLE {_name(table.name)} IS {_text(f'One row is {table.grain}.')}")
+        for column in table.columns:
+            self._connection.execute(
+                f"COMMENT ON COLUMN {_name(table.name)}.{_name(column.name)} IS {_text(_meaning(column))}"
+            )
+
+
+def query_comment(query: str) -> Mapping[str, str]:
+    """What the header of a .sql file says: purpose, grain, parameters."""
+    said: dict[str, str] = {}
+    current = ""
+    for line in query.splitlines():
+        if not line.startswith("--"):
+            break
+        text = line.removeprefix("--").strip()
+        key, colon, rest = text.partition(":")
+        if colon and key in ("Purpose", "Grain", "Parameters"):
+            current = key.lower()
+            said[current] = rest.strip()
+        elif current:
+            said[current] += f" {text}"
+    return said
+
+
+def _meaning(column: Column) -> str:
+    return f"{column.meaning} (unit: {column.unit})" if column.unit else column.meaning
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: Any) -> str:
+    return "'" + str(value).replace("'", "''") + "'"

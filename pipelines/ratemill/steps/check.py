@@ -1,0 +1,111 @@
+"""check: is the book right, and is there something to bill?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ratemill import __version__
+from ratemill.book.checks import check_book
+from ratemill.errors import DataRefusedError, NothingToBillError, UsageError
+from ratemill.findings import Finding, errors
+from ratemill.io.book_files import read_book
+
+if TYPE_CHECKING:
+    from ratemill.book.model import Book
+    from ratemill.period import BillingPeriod
+    from ratemill.steps.context import Context
+    from ratemill.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A book that may be billed with, and what identifies a run with it."""
+
+    period: BillingPeriod
+    book: Book
+    files: pl.DataFrame
+    """Rows of USAGE_FILES that have to do with the period."""
+    input_key: str
+    """SHA-256 over usage files, book, configuration and code version: equal keys, equal results."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run with these inputs."""
+        return f"{self.period}-{self.input_key[:12]}"
+
+
+def refuse_future(period: BillingPeriod, now: datetime) -> None:
+    """Refuse a period that has not begun anywhere on earth.
+
+    Raises:
+        UsageError: naming the clock, since a wrong clock is as likely as a wrong period.
+    """
+    if period.widest_start > now:
+        raise UsageError(
+            f"period {period} has not begun: it is {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            " → correct --period, or the clock (--as-of gives another time)"
+        )
+
+
+def checked_book(workspace: Workspace) -> tuple[Book, tuple[Finding, ...]]:
+    """The book, and its warnings.
+
+    Raises:
+        DataRefusedError: with every mistake of every table.
+    """
+    book, findings = read_book(workspace.book, time_zone=workspace.config.period.time_zone)
+    if book is not None:
+        findings = [*findings, *check_book(book)]
+    wrong = errors(findings)
+    if book is None or wrong:
+        count = f"{len(wrong)} mistake{'s' if len(wrong) != 1 else ''}"
+        raise DataRefusedError(f"the book has {count}; nothing was billed", findings=findings)
+    return book, tuple(findings)
+
+
+def check(context: Context, period: BillingPeriod) -> Checked:
+    """Check the book and that there is usage for ``period``.
+
+    Raises:
+        UsageError: the period has not begun.
+        DataRefusedError: the book has mistakes.
+        NothingToBillError: no usage may belong to the period.
+    """
+    refuse_future(period, context.now)
+    with context.progress.step("check") as step:
+        book, findings = checked_book(context.workspace)
+        files = _files_of(context.warehouse.usage_files(), period)
+        if not files.filter(pl.col("rows_accepted") > 0).height:
+            raise NothingToBillError(
+                f"there is no usage for {period} in the files of [usage] files ="
+                f" {', '.join(context.config.usage.files)}; nothing to bill"
+            )
+        step.done(
+            f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices"
+        )
+    return Checked(period, book, files, _input_key(context, book, files, period), findings)
+
+
+def _files_of(files: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
+    """Files with usage around the period, and files of which no row was accepted, which could have had some."""
+    touches = (pl.col("first_usage_start") < period.widest_end) & (pl.col("last_usage_start") >= period.widest_start)
+    nothing_accepted = (pl.col("rows_accepted") == 0) & (pl.col("rows_in") > 0)
+    return files.filter(touches.fill_null(False) | nothing_accepted).sort("sha256", "file")
+
+
+def _input_key(context: Context, book: Book, files: pl.DataFrame, period: BillingPeriod) -> str:
+    inputs = {
+        "period": str(period),
+        "usage": files["sha256"].to_list(),
+        "book": book.sha256,
+        "configuration": context.config.fingerprint(),
+        "code": __version__,
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

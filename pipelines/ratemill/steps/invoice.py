@@ -1,0 +1,68 @@
+"""invoice: draft the invoices of a rated period."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratemill import __version__
+from ratemill.errors import DataRefusedError
+from ratemill.invoicing.assembly import Invoices, assemble_invoices
+from ratemill.invoicing.invariants import assert_invoices_add_up
+from ratemill.io.charge_store import ChargeStore
+
+if TYPE_CHECKING:
+    from ratemill.steps.check import Checked
+    from ratemill.steps.context import Context
+    from ratemill.steps.rate import Rated
+
+
+def invoice(context: Context, checked: Checked, rated: Rated) -> Invoices:
+    """Draft invoices; they replace the period's former drafts in one transaction that makes the run current.
+
+    Raises:
+        DataRefusedError: an account has no tax.
+        InvariantError: the sums do not agree; nothing was written.
+    """
+    store = ChargeStore(context.workspace.charges)
+    period, book = checked.period, checked.book
+    with context.progress.step("invoice") as step:
+        charges = store.usage_charges(period, rated.run_id)
+        invoices = assemble_invoices(
+            charges,
+            accounts=book.accounts,
+            projects=book.projects,
+            skus=book.skus,
+            taxes=book.taxes,
+            period=period,
+            time_zone=context.config.period.time_zone,
+            run_id=rated.run_id,
+        )
+        if invoices.findings:
+            raise DataRefusedError(
+                f"{len(invoices.findings)} taxes are missing; no invoice was drafted", findings=invoices.findings
+            )
+        if rated.facts["charges"]:
+            assert_invoices_add_up(charges, invoices)
+        store.add_rounding(period, rated.run_id, invoices.rounding)
+        context.warehouse.store_invoices(
+            invoices,
+            book,
+            _run_row(context, checked, rated),
+            (*checked.findings, *rated.findings),
+        )
+        step.done(f"{invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines")
+    return invoices
+
+
+def _run_row(context: Context, checked: Checked, rated: Rated) -> dict[str, object]:
+    return {
+        "run_id": rated.run_id,
+        "period": str(checked.period),
+        "input_key": checked.input_key,
+        "book_sha256": checked.book.sha256,
+        "code_version": __version__,
+        "status": "invoiced",
+        "is_current": True,
+        "finished_at": context.now,
+        "summary": None,
+    }

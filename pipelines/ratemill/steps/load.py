@@ -1,0 +1,104 @@
+"""load: every new or changed usage file, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratemill.findings import Finding, Severity
+from ratemill.io.usage_files import FileRefusedError, OpenUsageFile, UsageFile, find_usage_files, open_usage_file
+from ratemill.usage.intake import Intake, take_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratemill.steps.context import Context
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What loading came to."""
+
+    files: int
+    """Files that match the configuration."""
+    loaded: int
+    """Files read now; the others had not changed."""
+    rows: int
+    """Rows read now."""
+    findings: tuple[Finding, ...]
+    """An error per refused file, a warning per file that is gone."""
+
+    @property
+    def refused(self) -> list[Finding]:
+        """The refusals: billing goes on without these files, and the command must not end as if all were well."""
+        return [finding for finding in self.findings if finding.severity is Severity.ERROR]
+
+
+def load(context: Context) -> Loaded:
+    """Load what is new or changed, replace what was redelivered, set aside what is damaged, settle duplicates.
+
+    One transaction per file: killed anywhere, the next run goes on with the next file.
+    """
+    config = context.config.usage
+    settings = config.fingerprint()
+    known = {row["file"]: row for row in context.warehouse.usage_files().iter_rows(named=True)}
+    found = find_usage_files(context.workspace.root, config)
+    findings: list[Finding] = []
+    loaded = rows = 0
+    with context.progress.step("load", total=len(found), unit="files") as step:
+        for file in found:
+            if isinstance(file, tuple):
+                findings.append(_refuse(context, file[0], "", file[1]))
+                step.advance()
+                continue
+            former = known.get(file.name)
+            if former is not None and _is_unchanged(former, file, settings):
+                step.advance()
+                continue
+            try:
+                opened = open_usage_file(file, config)
+                record = context.warehouse.store_usage_file(file, _intakes(opened, context), settings_sha256=settings)
+            except FileRefusedError as refusal:
+                findings.append(_refuse(context, file.name, file.sha256, str(refusal)))
+                step.advance()
+            else:
+                loaded += 1
+                rows += record["rows_in"]
+                step.advance(rows=record["rows_in"])
+        step.done(f"{loaded:,} of {len(found):,} files new or changed, {rows:,} rows")
+    findings += _gone(known, found)
+    with context.progress.step("duplicates"):
+        context.warehouse.settle_duplicates()
+    return Loaded(len(found), loaded, rows, tuple(findings))
+
+
+def _is_unchanged(former: dict[str, object], file: UsageFile, settings: str) -> bool:
+    return (former["status"], former["sha256"], former["settings_sha256"]) == ("loaded", file.sha256, settings)
+
+
+def _intakes(opened: OpenUsageFile, context: Context) -> Iterator[Intake]:
+    for first_row, frame in opened.slices():
+        yield take_in(frame, opened.mapping, context.config.usage, first_row=first_row)
+
+
+def _refuse(context: Context, name: str, sha256: str, reason: str) -> Finding:
+    context.warehouse.refuse_usage_file(name, sha256, reason)
+    message, _, cure = reason.rpartition(" → ")
+    if not message:
+        message, cure = reason, "ask its supplier for it again"
+    return Finding(Severity.ERROR, "usage.file_refused", message, cure, file=name)
+
+
+def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | tuple[str, str]]) -> list[Finding]:
+    here = {file[0] if isinstance(file, tuple) else file.name for file in found}
+    return [
+        Finding(
+            Severity.WARNING,
+            "usage.file_gone",
+            "this file was loaded before and is no longer there; its usage is still billed",
+            "put it back, or move the state folder away and run again to bill without it",
+            file=name,
+        )
+        for name, record in sorted(known.items())
+        if name not in here and record["rows_in"]
+    ]

@@ -1,0 +1,85 @@
+"""publish: ``published/billing.duckdb`` and Parquet, for every period that has a current run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ratemill.io.atomic import StagedFolder
+from ratemill.io.charge_store import ChargeStore
+from ratemill.io.publish import PublishedDatabase, query_comment
+from ratemill.period import BillingPeriod
+from ratemill.resources import shipped, sql
+from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.charges import CHARGES
+from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.runs import FINDINGS, RUNS
+from ratemill.tables.usage import USAGE, USAGE_FILES, USAGE_REJECTS
+
+if TYPE_CHECKING:
+    from ratemill.steps.context import Context
+
+MANIFEST = "manifest.json"
+
+
+def publish(context: Context) -> None:
+    """Rebuild what analysts read and swap it in; readers keep what they have open."""
+    warehouse, workspace = context.warehouse, context.workspace
+    store = ChargeStore(workspace.charges)
+    runs = warehouse.runs().filter("is_current").sort("period")
+    with context.progress.step("publish") as step, StagedFolder(workspace.published) as folder:
+        current = [(row["period"], row["run_id"]) for row in runs.iter_rows(named=True)]
+        files = [file for period, run_id in current for file in store.charge_files(period, run_id)]
+        with PublishedDatabase(folder / workspace.published_database.name, context.config.engine.memory) as database:
+            database.add_files(CHARGES, files)
+            for table in (INVOICES, INVOICE_LINES, TAX_LINES):
+                database.add_frame(table, warehouse.table("billing", table).sort(*table.key))
+                database.write_parquet(table.name, folder / "parquet" / f"{table.name}.parquet")
+            latest = runs.tail(1)
+            for table in BOOK_TABLES:
+                rows = warehouse.book_table(table, latest["book_sha256"][0]) if latest.height else table.empty()
+                database.add_frame(table, rows)
+            database.add_frame(RUNS, runs)
+            database.add_frame(
+                FINDINGS, warehouse.table("ops", FINDINGS).filter(pl.col("run_id").is_in(runs["run_id"].to_list()))
+            )
+            database.add_frame(USAGE_FILES, warehouse.usage_files())
+            database.add_frame(USAGE_REJECTS, warehouse.table("raw", USAGE_REJECTS).sort("file_id", "row_number"))
+            _add_usage(context, database, current)
+            for path in sorted((shipped("sql") / "reports").glob("*.sql")):
+                query = path.read_text(encoding="utf-8")
+                database.add_view(path.stem, query, query_comment(query)["purpose"])
+        for period, run_id in current:
+            target = folder / "parquet" / "charges" / f"period={period}"
+            target.mkdir(parents=True, mode=0o700)
+            for file in store.charge_files(period, run_id):
+                shutil.copy(file, target / file.name)
+        manifest = {"runs": dict(current)}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.rmtree(folder / ".spill", ignore_errors=True)
+        step.done(f"{workspace.relative(workspace.published_database)}, {len(current)} periods")
+
+
+def is_published(context: Context, run_id: str) -> bool:
+    """Whether analysts see this very run."""
+    try:
+        manifest = json.loads((context.workspace.published / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return run_id in manifest.get("runs", {}).values() and context.workspace.published_database.is_file()
+
+
+def _add_usage(context: Context, database: PublishedDatabase, current: list[tuple[str, str]]) -> None:
+    """``usage``: hour by hour where [output] publish_usage says so, else as the charges have it."""
+    if context.config.output.publish_usage == "day":
+        query = sql("core/usage_from_charges")
+        database.add_view("usage", query, query_comment(query)["purpose"])
+        return
+    frames = []
+    for period, _ in current:
+        with context.warehouse.usage_of_period(BillingPeriod.parse(period)):
+            frames.append(context.warehouse.frame(sql("core/published_usage")))
+    database.add_frame(USAGE, pl.concat(frames).unique() if frames else USAGE.empty())

@@ -1,0 +1,238 @@
+"""rate: from the warehouse's usage to charges on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ratemill.book.model import Book
+from ratemill.documents.spreadsheet import spreadsheet_csv
+from ratemill.errors import DataRefusedError, InvariantError
+from ratemill.findings import Finding, Severity
+from ratemill.frames import collect
+from ratemill.invoicing.invariants import assert_quantities_kept
+from ratemill.io.atomic import write_file
+from ratemill.io.charge_store import ChargeStore, ChargeWriter
+from ratemill.rating.calendar import Calendars, make_calendars, price_cuts
+from ratemill.rating.owners import moves_inside, owners_of
+from ratemill.rating.series import assign_shards, split_by_book
+from ratemill.rating.shard import rate_shard
+from ratemill.resources import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratemill.io.warehouse import Warehouse
+    from ratemill.period import BillingPeriod
+    from ratemill.steps.check import Checked
+    from ratemill.steps.context import Context
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Charges stand in ``state/charges``; nothing else was touched."""
+
+    run_id: str
+    facts: dict[str, Any]
+    """Counts of rows: rows_in, rows_filtered, rows_rejected, rows_duplicate, rows_billed, rows_other_periods,
+    rows_unpriced, charges."""
+    findings: tuple[Finding, ...]
+
+
+def rate(context: Context, checked: Checked) -> Rated:
+    """Rate ``checked.period``; the same inputs again find their charges there.
+
+    Raises:
+        DataRefusedError: too many rows are rejected, or usage has no price (unless [policy] says otherwise).
+    """
+    store = ChargeStore(context.workspace.charges)
+    period, run_id = checked.period, checked.run_id
+    with context.progress.step("rate") as step:
+        if not store.folder(period, run_id).is_dir():
+            with store.writing(period, run_id) as writer:
+                writer.facts = _rate_all(context, checked, writer)
+        facts = store.facts(period, run_id)
+        unpriced = store.unpriced(period, run_id)
+        step.done(f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records")
+    _refuse_rejects(context, checked, facts)
+    findings = (
+        *reject_findings(context, checked, severity=Severity.WARNING),
+        *_unpriced_findings(context, unpriced, period),
+    )
+    return Rated(run_id, facts, findings)
+
+
+def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[str, Any]:
+    warehouse, book, period = context.warehouse, checked.book, checked.period
+    zone = context.config.period.time_zone
+    with warehouse.usage_of_period(period):
+        series = warehouse.frame(sql("core/series_of_period"))
+        instants = warehouse.frame(
+            sql("core/usage_instants"),
+            {"widest_start": period.widest_start, "widest_end": period.widest_end},
+        )
+        split = split_by_book(series, book.accounts, book.skus)
+        pairs = split.known.select("account_id", "project_id").unique()
+        owners = owners_of(pairs, book.accounts, book.projects, time_zone=zone).intervals
+        calendars = make_calendars(
+            split.known, owners, price_cuts(book.prices), instants,
+            period=period, detail=context.config.period.detail,
+        )  # fmt: skip
+        known = _with_calendar(split.known, calendars)
+        shards = _shards(known, owners, period, calendars)
+        metered_rows = 0
+        with warehouse.metered_usage(
+            known.select("series_id", "calendar_id").join(shards, on="series_id", validate="1:1"), calendars.instants
+        ) as numbers:
+            for frame in _metered_frames(warehouse, numbers, known, owners, calendars):
+                rated = rate_shard(frame, skus=book.skus, prices=book.prices, period=period, run_id=checked.run_id)
+                writer.write_shard(rated.charges, rated.unpriced)
+                metered_rows += int(frame["records"].sum())
+                assert_quantities_kept(
+                    _per_sku(frame, "quantity"),
+                    _per_sku(rated.charges.rename({"usage_quantity": "quantity"}), "quantity"),
+                    _per_sku(rated.unpriced, "quantity"),
+                )
+        warehouse.replace_book_rejects(split.unknown, period)
+        return _facts(warehouse, checked, writer, known=split.known, unknown=split.unknown, metered_rows=metered_rows)
+
+
+def _with_calendar(known: pl.DataFrame, calendars: Calendars) -> pl.DataFrame:
+    return known.join(
+        calendars.assigned, on=["account_id", "project_id", "sku_id"], how="left", nulls_equal=True, validate="m:1"
+    ).with_columns(renamed=pl.len().over("identity_id") > 1)
+
+
+def _shards(known: pl.DataFrame, owners: pl.DataFrame, period: BillingPeriod, calendars: Calendars) -> pl.DataFrame:
+    owned = known.select("series_id", "account_id", "project_id").join(
+        moves_inside(owners, period.widest_start, period.widest_end).select(
+            "account_id", "project_id", "billing_account_id"
+        ),
+        on=["account_id", "project_id"],
+        nulls_equal=True,
+        validate="m:m",
+    )
+    most_cells = calendars.cells.group_by("calendar_id").len()["len"].max()
+    return assign_shards(
+        owned.select("series_id", "billing_account_id").unique(),
+        cells_per_series=int(most_cells) if isinstance(most_cells, int) else 1,
+    )
+
+
+def _metered_frames(
+    warehouse: Warehouse, numbers: list[int], known: pl.DataFrame, owners: pl.DataFrame, calendars: Calendars
+) -> Iterator[pl.DataFrame]:
+    """Each shard's metered usage with the columns of its series, owner and cell."""
+    series = known.select(
+        "series_id", "identity_id", "calendar_id", "project_id", "resource_id", "resource_name", "sku_id", "region",
+        "tags", "renamed", pl.col("account_id").alias("metered_account_id"),
+    )  # fmt: skip
+    owner_columns = owners.rename({"account_id": "metered_account_id", "owner_account_id": "account_id"})
+    for number in numbers:
+        yield (
+            warehouse.metered_shard(number)
+            .join(series, on="series_id", how="inner", validate="m:1")
+            .join(calendars.cells, on=["calendar_id", "cell"], how="inner", validate="m:1")
+            .join(owner_columns, on=["metered_account_id", "project_id", "owner_from"], how="inner", nulls_equal=True,
+                  validate="m:1")
+            .drop("calendar_id", "cell", "owner_from", "owner_to", "metered_account_id")
+        )  # fmt: skip
+
+
+def _per_sku(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    return collect(frame.lazy().group_by("sku_id").agg(pl.col(column).sum()))
+
+
+def _facts(
+    warehouse: Warehouse, checked: Checked, writer: ChargeWriter, *, known: pl.DataFrame, unknown: pl.DataFrame,
+    metered_rows: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Count every row of the period's files once, and prove that none is lost."""
+    files = checked.files
+    totals = files.select(pl.col("rows_in", "rows_filtered", "rows_accepted", "rows_rejected").sum()).row(0, named=True)
+    stored = warehouse.frame(sql("checks/stored_rows"), {"files": files["file_id"].to_list()}).row(0, named=True)
+    unknown_rows = int(unknown.unique("series_id")["records"].sum()) if unknown.height else 0
+    around = int(known["records"].sum()) + unknown_rows
+    facts = {
+        **totals,
+        "rows_rejected": totals["rows_rejected"] + stored["conflicts"] + unknown_rows,
+        "rows_duplicate": stored["copies"],
+        "rows_billed": metered_rows,
+        "rows_other_periods": stored["rows"] - stored["copies"] - stored["conflicts"] - unknown_rows - metered_rows,
+        "rows_unpriced": sum(int(frame["records"].sum()) for frame in writer.unpriced),
+        "charges": writer.charges,
+        "files": files.height,
+    }
+    del facts["rows_accepted"]
+    if stored["rows"] != totals["rows_accepted"] or around > stored["rows"] or facts["rows_other_periods"] < 0:
+        raise InvariantError(
+            f"rows were lost: {totals['rows_accepted']} accepted rows, {stored['rows']} stored, {around} around the"
+            f" period, {metered_rows} billed; nothing was written"
+        )
+    return facts
+
+
+def reject_findings(context: Context, checked: Checked, *, severity: Severity) -> tuple[Finding, ...]:
+    """One finding per rule that usage rows break, with its count and first example."""
+    rules = context.warehouse.frame(
+        sql("core/rejects_by_rule"),
+        {"files": checked.files["file_id"].to_list(), "period": str(checked.period)},
+    )
+    return tuple(
+        Finding(
+            severity,
+            f"usage.{row['rule']}",
+            f"{_seen(row)} {row['message']}"
+            f" ({row['rows']:,} {'row' if row['rows'] == 1 else 'rows, this is the first'})",
+            file=row["file"],
+            row=row["row_number"],
+            column=row["column"],
+            value=row["value"],
+        )
+        for row in rules.iter_rows(named=True)
+    )
+
+
+def _seen(row: dict[str, Any]) -> str:
+    return str(row["column"]) if row["value"] is None else f"{row['column']} = {row['value']!r}"
+
+
+def _refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -> None:
+    period = checked.period
+    considered = facts["rows_in"] - facts["rows_filtered"]
+    limit = context.config.policy.max_rejected_share
+    if considered and facts["rows_rejected"] > limit * considered:
+        share = 100 * facts["rows_rejected"] / considered
+        raise DataRefusedError(
+            f"{facts['rows_rejected']:,} of {considered:,} usage rows of {period} are rejected ({share:.2f} %), more than"
+            f" [policy] max_rejected_share = {limit} allows; no invoice was drafted → the reasons:",
+            findings=reject_findings(context, checked, severity=Severity.ERROR),
+        )
+
+
+def _unpriced_findings(context: Context, unpriced: pl.DataFrame, period: BillingPeriod) -> tuple[Finding, ...]:
+    if not unpriced.height:
+        return ()
+    blocking = context.config.policy.unpriced == "block"
+    name = f"out/{period}-unpriced.csv"
+    findings = tuple(
+        Finding(
+            Severity.ERROR if blocking else Severity.WARNING,
+            "usage.unpriced",
+            f"account {row['account_id']}: {row['quantity'].normalize():f} {row['usage_unit']} of {row['sku_id']} from"
+            f" {row['first_usage']:%Y-%m-%d %H:%M} to {row['last_usage']:%Y-%m-%d %H:%M} UTC ({row['records']:,} records)"
+            f" have no price: {row['reason']}",
+            "add a price to book/prices.csv, or correct its currency, region or validity",
+        )
+        for row in unpriced.iter_rows(named=True)
+    )
+    write_file(context.workspace.root / name, spreadsheet_csv(unpriced))
+    if blocking:
+        raise DataRefusedError(
+            f"{unpriced['records'].sum():,} usage records of {period} have no price, so no invoice was drafted; all of"
+            f' them are listed in {name}. Bill without them by [policy] unpriced = "warn"',
+            findings=findings,
+        )
+    return findings

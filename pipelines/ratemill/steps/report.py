@@ -1,0 +1,153 @@
+"""report: invoices and cost reports as files, in ``out/<period>``, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from ratemill.documents.environment import make_environment
+from ratemill.documents.invoice import build_invoice
+from ratemill.documents.invoice_files import render_invoice_files
+from ratemill.documents.model import Logo
+from ratemill.documents.pdf import InvoicePdf
+from ratemill.documents.report import render_report_files
+from ratemill.documents.report_model import RunFacts
+from ratemill.documents.spreadsheet import spreadsheet_csv
+from ratemill.errors import UsageError
+from ratemill.findings import Severity
+from ratemill.io.atomic import StagedFolder, make_private_folder
+from ratemill.io.charge_store import ChargeStore
+from ratemill.resources import sql
+from ratemill.tables.charges import CHARGES
+from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+
+    from ratemill.steps.check import Checked
+    from ratemill.steps.context import Context
+    from ratemill.steps.rate import Rated
+
+MANIFEST = "manifest.json"
+_MOST_REJECTS = 100_000
+
+
+def report(context: Context, checked: Checked, rated: Rated) -> int:
+    """Write every document of the period; returns how many files. The former ones stand until all are there."""
+    previous = context.warehouse.current_run(checked.period.shift(-1))
+    previous_run = previous["run_id"] if previous else None
+    target = context.workspace.out(checked.period)
+    with context.progress.step("report", unit="files") as step:
+        manifest = {"run_id": rated.run_id, "previous_run_id": previous_run, "files": {}}
+        with StagedFolder(target) as folder:
+            for name, data in _files(context, checked, rated, previous_run):
+                path = folder / name
+                make_private_folder(path.parent)
+                path.write_bytes(data)
+                path.chmod(0o600)
+                manifest["files"][name] = hashlib.sha256(data).hexdigest()
+                step.advance()
+            text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+            (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        count = len(manifest["files"])
+        step.done(f"{count:,} files in {context.workspace.relative(target)}")
+    return count
+
+
+def is_reported(context: Context, checked: Checked) -> bool:
+    """Whether ``out/<period>`` holds the documents of this very run."""
+    try:
+        manifest = json.loads((context.workspace.out(checked.period) / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    previous = context.warehouse.current_run(checked.period.shift(-1))
+    expected = (checked.run_id, previous["run_id"] if previous else None)
+    if (manifest.get("run_id"), manifest.get("previous_run_id")) != expected:
+        return False
+    return all((context.workspace.out(checked.period) / name).is_file() for name in manifest["files"])
+
+
+def _files(context: Context, checked: Checked, rated: Rated, previous_run: str | None) -> Iterator[tuple[str, bytes]]:
+    warehouse, config, book, period = context.warehouse, context.config, checked.book, checked.period
+    of_period = {"period": str(period)}
+    on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
+    invoices = warehouse.table("billing", INVOICES, "period = $period", of_period).sort(
+        "billing_account_id", "currency"
+    )
+    lines = warehouse.table("billing", INVOICE_LINES, on_invoice, of_period).sort("invoice_id", "line_number")
+    taxes = warehouse.table("billing", TAX_LINES, on_invoice, of_period).sort("invoice_id", "tax_code", "category")
+    environment = make_environment(context.workspace.templates)
+    pdf = InvoicePdf(environment) if config.output.pdf else None
+    logo = _logo(context)
+    accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
+    lines_of = lines.partition_by("invoice_id", as_dict=True)
+    taxes_of = taxes.partition_by("invoice_id", as_dict=True)
+    for invoice in invoices.iter_rows(named=True):
+        key = (invoice["invoice_id"],)
+        document = build_invoice(
+            invoice=invoice,
+            lines=lines_of[key],
+            taxes=taxes_of[key],
+            account=accounts[invoice["billing_account_id"]],
+            seller=config.seller,
+            period=period,
+            time_zone=config.period.time_zone,
+            logo=logo,
+        )
+        yield from render_invoice_files(document, lines_of[key], environment, pdf, html=config.output.html)
+    if config.output.html:
+        yield from _reports(context, checked, rated, previous_run, invoices, lines, taxes, environment)
+    rejects = warehouse.frame(
+        sql("core/rejects_of_period"),
+        {"files": checked.files["file_id"].to_list(), "period": str(period), "most": _MOST_REJECTS},
+    )
+    if rejects.height:
+        yield "rejects.csv", spreadsheet_csv(rejects)
+
+
+def _reports(
+    context: Context, checked: Checked, rated: Rated, previous_run: str | None, invoices: pl.DataFrame,
+    lines: pl.DataFrame, taxes: pl.DataFrame, environment: Any,
+) -> Iterator[tuple[str, bytes]]:  # fmt: skip
+    store = ChargeStore(context.workspace.charges)
+    book, period, facts = checked.book, checked.period, rated.facts
+    formats = [kind for kind in ("html", "pdf", "json", "csv") if kind != "pdf" or context.config.output.pdf]
+    yield from render_report_files(
+        period=period,
+        charges=store.all_charges(period, rated.run_id),
+        previous_charges=(
+            store.all_charges(period.shift(-1), previous_run) if previous_run else CHARGES.empty().lazy()
+        ),
+        invoices=invoices,
+        invoice_lines=lines,
+        tax_lines=taxes,
+        accounts=book.accounts,
+        projects=book.projects,
+        skus=book.skus,
+        seller=context.config.seller,
+        run=RunFacts(
+            run_id=rated.run_id,
+            rows_in=facts["rows_in"],
+            rows_accepted=facts["rows_billed"] + facts["rows_other_periods"],
+            rows_rejected=facts["rows_rejected"],
+            rows_duplicate=facts["rows_duplicate"],
+            unpriced_records=facts["rows_unpriced"],
+            findings=tuple(f for f in (*checked.findings, *rated.findings) if f.severity is not Severity.INFO),
+        ),
+        environment=environment,
+        default_zone=context.config.period.time_zone,
+        invoice_formats=formats,
+    )
+
+
+def _logo(context: Context) -> Logo | None:
+    name = context.config.seller.logo
+    if not name:
+        return None
+    try:
+        return Logo.from_file(name, (context.workspace.root / name).read_bytes())
+    except OSError as error:
+        raise UsageError(f"[seller] logo = {name!r} cannot be read: {error.strerror}") from None
