@@ -1,0 +1,1 @@
+"""Workspaces that run at once."""
