@@ -1,0 +1,697 @@
+"""Cost reports as HTML: one page per invoice, one for the provider, and the index of the period's folder.
+
+``insight/costs.py`` adds everything up once for all accounts; this module gives the sums their names, shapes them for
+the templates in templates/report/ and renders. It opens no file and knows no rule of billing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, localcontext
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ratemill.documents.charts import SERIES_COLOURS, stacked_days
+from ratemill.documents.environment import render
+from ratemill.documents.filenames import safe_name
+from ratemill.documents.formats import format_day, format_money, format_month
+from ratemill.documents.report_model import (
+    AccountReport,
+    Breakdown,
+    Chart,
+    Day,
+    Document,
+    Index,
+    IndexRow,
+    IndexTotal,
+    Legend,
+    Mover,
+    Page,
+    ProviderReport,
+    ProviderSection,
+    Row,
+    RunFacts,
+    Summary,
+    TaxRow,
+)
+from ratemill.frames import collect
+from ratemill.insight import costs
+from ratemill.money import ZERO, minor_unit_decimals
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import jinja2
+
+    from ratemill.config import Seller
+    from ratemill.period import BillingPeriod
+
+INDEX_FILE = "index.html"
+PROVIDER_FILE = "reports/provider.html"
+INVOICE_FORMATS = ("html", "pdf", "json", "csv")
+"""Endings of an invoice's files, in the order in which links to them are shown."""
+
+_LANGUAGE = "en"
+_SHOWN_ROWS = 10
+"""Rows of a table before the rest is summed up (two more are shown rather than summed up)."""
+_LONGEST_TABLE = 500
+_SHOWN_MOVERS = 10
+_SHOWN_TAGS = 8
+_SHOWN_DAILY_SERVICES = len(SERIES_COLOURS)
+
+_KIND_NAMES = {
+    "cap": "Monthly caps",
+    "minimum": "Monthly minimums",
+    "recurring": "Recurring fees",
+    "adjustment": "Adjustments",
+    "discount": "Discounts",
+    "commitment": "Commitments",
+    "credit": "Credits",
+    "rounding": "Rounding of invoice lines to whole amounts",
+}
+
+Record = dict[str, Any]
+"""One row of a small frame."""
+
+_EXACT = Context(prec=80, traps=[InvalidOperation, Inexact])
+"""Decimal's usual 28 digits are fewer than an exact cost can have; a digit that would be lost raises instead."""
+
+
+def invoice_path(billing_account_id: str, currency: str, ending: str) -> str:
+    """Where a file of an invoice lies, relative to the period's folder."""
+    return f"invoices/{safe_name(billing_account_id)}-{currency}.{ending}"
+
+
+def report_path(billing_account_id: str, currency: str) -> str:
+    """Where an account report lies, relative to the period's folder."""
+    return f"reports/{safe_name(billing_account_id)}-{currency}.html"
+
+
+def render_account_report(report: AccountReport, environment: jinja2.Environment) -> str:
+    """One customer's cost report as an HTML page."""
+    return _render(environment, "report/account.html.j2", report)
+
+
+def render_provider_report(report: ProviderReport, environment: jinja2.Environment) -> str:
+    """The seller's revenue report as an HTML page."""
+    return _render(environment, "report/provider.html.j2", report)
+
+
+def render_index(index: Index, environment: jinja2.Environment) -> str:
+    """The first page of a period's folder."""
+    return _render(environment, "report/index.html.j2", index)
+
+
+def render_report_files(
+    *,
+    period: BillingPeriod,
+    charges: pl.DataFrame | pl.LazyFrame,
+    previous_charges: pl.DataFrame | pl.LazyFrame,
+    invoices: pl.DataFrame,
+    invoice_lines: pl.DataFrame,
+    tax_lines: pl.DataFrame,
+    accounts: pl.DataFrame,
+    projects: pl.DataFrame,
+    skus: pl.DataFrame,
+    seller: Seller,
+    run: RunFacts,
+    environment: jinja2.Environment,
+    default_zone: str = "UTC",
+    invoice_formats: Sequence[str] = INVOICE_FORMATS,
+) -> Iterator[tuple[str, bytes]]:
+    """Path (relative to the period's folder) and bytes of every report: accounts in order, the provider's, the index.
+
+    Args:
+        period: the month.
+        charges: its charges, all kinds, rounding included.
+        previous_charges: those of the month before; no rows where there are none.
+        invoices: the month's invoices; each gets a report.
+        invoice_lines: their lines, to prove that charges and invoices say the same.
+        tax_lines: their taxes.
+        accounts: the book's accounts.
+        projects: the book's projects.
+        skus: the book's SKUs.
+        seller: who bills.
+        run: what happened to the usage.
+        environment: see :func:`ratemill.documents.environment.make_environment`.
+        default_zone: IANA zone of accounts that name none.
+        invoice_formats: endings of the files that each invoice was written to.
+
+    Raises:
+        InvariantError: when charges, lines and invoices don't add up to the same.
+        UsageError: when a template of the user is wrong.
+    """
+    monthly = costs.monthly_costs(charges, previous_charges, skus=skus)
+    bill_totals = costs.totals(monthly)
+    costs.check_adds_up(bill_totals, invoices, invoice_lines)
+    daily = costs.daily_costs(charges, accounts=accounts, skus=skus, default_zone=default_zone)
+    names = _Names.of(accounts, projects, skus, period)
+    month = _Month(period, seller.name, run.run_id)
+    ordered = sorted(
+        invoices.iter_rows(named=True),
+        key=lambda row: (
+            names.account(row["billing_account_id"])[0].casefold(),
+            row["billing_account_id"],
+            row["currency"],
+        ),
+    )
+    source = _AccountSource(
+        month=month,
+        names=names,
+        invoice_formats=tuple(invoice_formats),
+        totals=_grouped(bill_totals, costs.BILL),
+        by={
+            view.key: _grouped(costs.cost_by(monthly, *view.dimensions), costs.BILL) for view in _VIEWS if view.account
+        },
+        movers=_grouped(costs.movers(monthly, "sku_id", "service", "sku_name"), costs.BILL),
+        daily=_grouped(daily, costs.BILL),
+        tags=_grouped(costs.tag_costs(charges), costs.BILL),
+        taxes=_grouped(tax_lines.sort("tax_code", "category", "rate"), ("invoice_id",)),
+    )
+    for invoice in ordered:
+        path = report_path(invoice["billing_account_id"], invoice["currency"])
+        yield path, render_account_report(_account_report(invoice, source), environment).encode()
+    provider = _provider_report(monthly, daily, invoices, tax_lines, month=month, names=names, run=run)
+    yield PROVIDER_FILE, render_provider_report(provider, environment).encode()
+    index = _index(ordered, month=month, names=names, run=run, formats=source.invoice_formats)
+    yield INDEX_FILE, render_index(index, environment).encode()
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names of the book by id."""
+
+    accounts: Mapping[str, str]
+    projects: Mapping[str, str]
+    skus: Mapping[str, str]
+
+    @classmethod
+    def of(cls, accounts: pl.DataFrame, projects: pl.DataFrame, skus: pl.DataFrame, period: BillingPeriod) -> _Names:
+        """A project that moved or was renamed is called what its last row before the end of the month calls it."""
+        begun = pl.col("valid_from").is_null() | (pl.col("valid_from") < period.widest_end)
+        dated = projects.filter(begun).sort("valid_from", "account_id", nulls_last=False)
+        return cls(
+            accounts=dict(accounts.select("account_id", "name").iter_rows()),
+            projects=dict(dated.select("project_id", "name").iter_rows()),
+            skus=dict(skus.select("sku_id", "name").iter_rows()),
+        )
+
+    def account(self, account_id: str) -> tuple[str, str]:
+        return _named(account_id, self.accounts)
+
+    def project(self, project_id: str | None) -> tuple[str, str]:
+        return ("No project", "") if project_id is None else _named(project_id, self.projects)
+
+    def sku(self, sku_id: str) -> tuple[str, str]:
+        return _named(sku_id, self.skus)
+
+
+@dataclass(frozen=True)
+class _Month:
+    """What every page of a run shares."""
+
+    period: BillingPeriod
+    seller: str
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        return format_month(self.period.first_day, _LANGUAGE)
+
+    def page(self, title: str) -> Page:
+        previous = self.period.shift(-1)
+        return Page(
+            title=f"{title} · {self.name} · {self.seller}",
+            seller=self.seller,
+            period=self.period.first_day,
+            previous_period=previous.first_day,
+            extra_days=self.period.days - previous.days,
+            run_id=self.run_id,
+        )
+
+
+@dataclass(frozen=True)
+class _View:
+    """One way to break costs down."""
+
+    key: str
+    title: str
+    heading: str
+    dimensions: tuple[str, ...]
+    name: Callable[[_Names, Record], tuple[str, str]]
+    """Name and note of a row."""
+    account: bool = True
+    """Whether it is on account reports."""
+    provider: bool = True
+    """Whether it is on the provider's report."""
+
+
+_VIEWS = (
+    _View("customer", "By customer", "Customer", ("billing_account_id",),
+          lambda names, row: names.account(row["billing_account_id"]), account=False),
+    _View("service", "By service", "Service", ("service",), lambda _, row: (row["service"], "")),
+    _View("project", "By project", "Project", ("project_id",), lambda names, row: names.project(row["project_id"]),
+          provider=False),
+    _View("account", "By account", "Account", ("account_id",), lambda names, row: names.account(row["account_id"]),
+          provider=False),
+    _View("region", "By region", "Region", ("region",), lambda _, row: (row["region"] or "No region", "")),
+    _View("category", "By category", "Category", ("category",), lambda _, row: (row["category"], "")),
+    _View("sku", "By SKU", "SKU", ("sku_id",), lambda names, row: names.sku(row["sku_id"])),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AccountSource:
+    """Everything account reports are made of, by bill."""
+
+    month: _Month
+    names: _Names
+    invoice_formats: tuple[str, ...]
+    totals: Mapping[tuple[str, ...], list[Record]]
+    by: Mapping[str, Mapping[tuple[str, ...], list[Record]]]
+    movers: Mapping[tuple[str, ...], list[Record]]
+    daily: Mapping[tuple[str, ...], list[Record]]
+    tags: Mapping[tuple[str, ...], list[Record]]
+    taxes: Mapping[tuple[str, ...], list[Record]]
+
+
+def _account_report(invoice: Record, source: _AccountSource) -> AccountReport:
+    bill = (invoice["billing_account_id"], invoice["currency"])
+    names = source.names
+    customer, _ = names.account(bill[0])
+    summary = _summary(bill[1], source.totals[bill], untaxed=invoice["untaxed_amount"], tax=invoice["tax_amount"])
+    movers, other_change = _movers(source.movers.get(bill, []), summary, lambda row: names.sku(row["sku_id"]))
+    breakdowns = [
+        _breakdown(view, source.by[view.key].get(bill, []), names, summary)
+        for view in _VIEWS
+        if view.account and not (view.key == "account" and len(source.by[view.key].get(bill, [])) == 1)
+    ]
+    daily = source.daily.get(bill, [])
+    return AccountReport(
+        page=source.month.page(f"Cost report, {customer}"),
+        customer=customer,
+        billing_account_id=bill[0],
+        invoice_id=invoice["invoice_id"],
+        status=invoice["status"],
+        documents=_documents(bill, source.invoice_formats, base="../"),
+        index_href=f"../{INDEX_FILE}",
+        summary=summary,
+        chart=_chart(daily, source.month, summary.currency),
+        movers=movers,
+        other_change=other_change,
+        breakdowns=tuple(breakdowns),
+        tags=_tag_breakdowns(source.tags.get(bill, []), summary),
+        days=_days(daily, summary),
+        taxes=_taxes(source.taxes.get((invoice["invoice_id"],), [])),
+    )
+
+
+def _provider_report(
+    monthly: pl.DataFrame,
+    daily: pl.DataFrame,
+    invoices: pl.DataFrame,
+    tax_lines: pl.DataFrame,
+    *,
+    month: _Month,
+    names: _Names,
+    run: RunFacts,
+) -> ProviderReport:
+    within = costs.PROVIDER
+    by = {
+        view.key: _grouped(costs.cost_by(monthly, *view.dimensions, within=within), within)
+        for view in _VIEWS
+        if view.provider
+    }
+    customer_movers = _grouped(costs.movers(monthly, "billing_account_id", within=within), within)
+    sku_movers = _grouped(costs.movers(monthly, "sku_id", within=within), within)
+    billed = _grouped(invoices, within)
+    days = _grouped(daily, within)
+    taxes = _grouped(_taxes_by_currency(tax_lines, invoices), within)
+    sections = []
+    for key, rows in _grouped(costs.totals(monthly, within=within), within).items():
+        here = billed.get(key, [])
+        summary = _summary(
+            key[0],
+            rows,
+            untaxed=_sum(row["untaxed_amount"] for row in here),
+            tax=_sum(row["tax_amount"] for row in here),
+        )
+        reported = {row["billing_account_id"] for row in here}
+        link = _report_link(reported, summary.currency)
+        by_customer, other_by_customer = _movers(
+            customer_movers[key], summary, lambda row: names.account(row["billing_account_id"]), link
+        )
+        by_sku, other_by_sku = _movers(sku_movers[key], summary, lambda row: names.sku(row["sku_id"]))
+        sections.append(
+            ProviderSection(
+                summary=summary,
+                invoices=len(here),
+                chart=_chart(days.get(key, []), month, summary.currency),
+                customer_movers=by_customer,
+                other_customer_change=other_by_customer,
+                sku_movers=by_sku,
+                other_sku_change=other_by_sku,
+                breakdowns=tuple(
+                    _breakdown(
+                        view,
+                        by[view.key][key],
+                        names,
+                        summary,
+                        prefix=f"{summary.currency}-",
+                        link=link if view.key == "customer" else _no_link,
+                    )
+                    for view in _VIEWS
+                    if view.provider
+                ),
+                days=_days(days.get(key, []), summary),
+                taxes=_taxes(taxes.get(key, [])),
+            )
+        )
+    return ProviderReport(
+        page=month.page("Revenue report"), index_href=f"../{INDEX_FILE}", sections=tuple(sections), run=run
+    )
+
+
+def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: RunFacts, formats: Sequence[str]) -> Index:
+    rows = [
+        IndexRow(
+            customer=names.account(row["billing_account_id"])[0],
+            billing_account_id=row["billing_account_id"],
+            invoice_id=row["invoice_id"],
+            currency=row["currency"],
+            status=row["status"],
+            untaxed=row["untaxed_amount"],
+            tax=row["tax_amount"],
+            total=row["total_amount"],
+            documents=_documents((row["billing_account_id"], row["currency"]), formats),
+            report_href=report_path(row["billing_account_id"], row["currency"]),
+        )
+        for row in invoices
+    ]
+    by_currency: defaultdict[str, list[IndexRow]] = defaultdict(list)
+    for row in rows:
+        by_currency[row.currency].append(row)
+    totals = [
+        IndexTotal(
+            currency=currency,
+            invoices=len(here),
+            untaxed=_sum(row.untaxed for row in here),
+            tax=_sum(row.tax for row in here),
+            total=_sum(row.total for row in here),
+        )
+        for currency, here in sorted(by_currency.items())
+    ]
+    return Index(
+        page=month.page("Invoices and reports"),
+        provider_href=PROVIDER_FILE,
+        rows=tuple(rows),
+        totals=tuple(totals),
+        run=run,
+    )
+
+
+def _summary(currency: str, totals: Sequence[Record], *, untaxed: Decimal, tax: Decimal) -> Summary:
+    (row,) = totals
+    return Summary(
+        currency=currency,
+        total=_sum([untaxed, tax]),
+        untaxed=untaxed,
+        tax=tax,
+        previous=row["previous_cost"],
+        change=row["change"],
+        change_percent=_percent(row["change"], row["previous_cost"]),
+        has_previous=row["previous_charges"] > 0,
+        list_cost=row["list_cost"],
+        saving=row["saving"],
+        saving_percent=_percent(row["saving"], row["list_cost"]),
+        unlisted=row["unlisted_cost"],
+    )
+
+
+Link = Callable[[Record], str]
+
+
+def _no_link(_: Record) -> str:
+    return ""
+
+
+def _report_link(reported: set[str], currency: str) -> Link:
+    """Links customers that have a report this month; a customer who left has none."""
+
+    def link(row: Record) -> str:
+        customer = row["billing_account_id"]
+        return report_path(customer, currency).removeprefix("reports/") if customer in reported else ""
+
+    return link
+
+
+def _breakdown(
+    view: _View,
+    records: Sequence[Record],
+    names: _Names,
+    summary: Summary,
+    *,
+    prefix: str = "",
+    link: Link = _no_link,
+) -> Breakdown:
+    items = [
+        (*view.name(names, row), row["cost"], row["previous_cost"], link(row))
+        for row in records
+        if row["charges"] or row["previous_charges"] or row["cost"] or row["previous_cost"]
+    ]
+    return _table(
+        f"{prefix}{view.key}", view.title, view.heading, items, whole=summary.untaxed, compares=summary.has_previous
+    )
+
+
+def _table(
+    anchor: str,
+    title: str,
+    heading: str,
+    items: Sequence[tuple[str, str, Decimal, Decimal, str]],
+    *,
+    whole: Decimal,
+    compares: bool,
+    note: str = "",
+) -> Breakdown:
+    """A table of (name, note, cost, previous, link); what is beyond its length is summed up in one row."""
+    longest = max((item[2] for item in items), default=ZERO)
+
+    def row(name: str, note: str, cost: Decimal, previous: Decimal, href: str = "") -> Row:
+        return Row(
+            name=name,
+            note=note,
+            cost=cost,
+            previous=previous,
+            change=_minus(cost, previous),
+            change_percent=_percent(_minus(cost, previous), previous),
+            share_percent=_percent(cost, whole),
+            bar_percent=max(min(_percent(cost, longest) or ZERO, Decimal(100)), ZERO),
+            href=href,
+        )
+
+    def rows(most: int) -> tuple[Row, ...]:
+        shown = list(starmap(row, items[:most]))
+        rest = items[most:]
+        if rest:
+            cost, previous = _sum(item[2] for item in rest), _sum(item[3] for item in rest)
+            shown.append(row(f"{len(rest)} more", "", cost, previous))
+        return tuple(shown)
+
+    short = len(items) <= _SHOWN_ROWS + 2
+    total = row("Total", "", _sum(i[2] for i in items), _sum(i[3] for i in items))
+    return Breakdown(
+        anchor=anchor,
+        title=title,
+        heading=heading,
+        rows=rows(len(items) if short else _SHOWN_ROWS),
+        every_row=() if short else rows(_LONGEST_TABLE),
+        count=len(items),
+        total=total,
+        note=note,
+        compares=compares,
+    )
+
+
+def _tag_breakdowns(records: Sequence[Record], summary: Summary) -> tuple[Breakdown, ...]:
+    """One table per tag key, the key that covers most cost first."""
+    by_key: defaultdict[str, list[Record]] = defaultdict(list)
+    for row in records:
+        by_key[row["key"]].append(row)
+    covered = {
+        key: _sum(row["cost"].copy_abs() for row in rows if row["value"] is not None) for key, rows in by_key.items()
+    }
+    tables = []
+    for number, key in enumerate(
+        sorted(by_key, key=lambda key: (covered[key].copy_negate(), key))[:_SHOWN_TAGS], start=1
+    ):
+        rows = by_key[key]
+        items = [
+            ("Not tagged" if row["value"] is None else row["value"] or "(empty)", "", _shown(row["cost"], summary))
+            for row in rows
+            if not row["is_rounding"]
+        ]
+        # What is shown has to add up: costs by tag are no whole cents, and the rounding of invoice lines has no tags.
+        rounding = _minus(summary.untaxed, _sum(item[2] for item in items))
+        if rounding:
+            items.append(("Rounding", "", rounding))
+        tables.append(
+            _table(
+                f"tag-{number}",
+                key,
+                "Value",
+                [(*item, ZERO, "") for item in items],
+                whole=summary.untaxed,
+                compares=False,
+            )
+        )
+    return tuple(tables)
+
+
+def _days(records: Sequence[Record], summary: Summary) -> tuple[Day, ...]:
+    """Cost per local day, then what belongs to no day, then rounding: they add up to the untaxed total as shown."""
+    by_day: defaultdict[date, Decimal] = defaultdict(lambda: ZERO)
+    by_kind: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
+    for row in records:
+        if row["day"] is not None:
+            by_day[row["day"]] = _sum([by_day[row["day"]], row["cost"]])
+        elif row["charge_kind"] != "rounding":
+            by_kind[row["charge_kind"]] = _sum([by_kind[row["charge_kind"]], row["cost"]])
+    days = [Day(day, "", _shown(cost, summary)) for day, cost in sorted(by_day.items())]
+    days += [Day(None, _KIND_NAMES.get(kind, kind), _shown(cost, summary)) for kind, cost in sorted(by_kind.items())]
+    rounding = _minus(summary.untaxed, _sum(day.cost for day in days))
+    if rounding:
+        days.append(Day(None, _KIND_NAMES["rounding"], rounding))
+    return tuple(days)
+
+
+def _chart(records: Sequence[Record], month: _Month, currency: str) -> Chart | None:
+    """Cost per day of the month, the largest services apart, the others in one colour.
+
+    The legend's sums are those of the table by service: with rounding and with charges that belong to no day.
+    """
+    costs_of: defaultdict[str, dict[date, Decimal]] = defaultdict(dict)
+    total: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
+    for row in records:
+        total[row["service"]] = _sum([total[row["service"]], row["cost"]])
+        if row["day"] is not None:
+            days = costs_of[row["service"]]
+            days[row["day"]] = _sum([days.get(row["day"], ZERO), row["cost"]])
+    ranked = sorted(total, key=lambda service: (total[service].copy_negate(), service))
+    if not any(any(days.values()) for days in costs_of.values()):
+        return None
+    groups = [(service, [service]) for service in ranked]
+    if len(groups) > _SHOWN_DAILY_SERVICES:
+        rest = ranked[_SHOWN_DAILY_SERVICES - 1 :]
+        groups = [*groups[: _SHOWN_DAILY_SERVICES - 1], (f"{len(rest)} other services", rest)]
+    calendar = [month.period.first_day.replace(day=number) for number in range(1, month.period.days + 1)]
+    series = [
+        [_sum(costs_of[service].get(day, ZERO) for service in services) for day in calendar] for _, services in groups
+    ]
+    per_day = [_sum(values) for values in zip(*series, strict=True)]
+    highest = max(range(len(calendar)), key=lambda index: (per_day[index], -index))
+    description = (
+        f"Bar chart of the cost per day by service in {currency}, {month.name}. The highest day is "
+        f"{format_day(calendar[highest], _LANGUAGE)} with {format_money(per_day[highest], currency, _LANGUAGE)}. "
+        "The table of costs by day has the numbers."
+    )
+    return Chart(
+        svg=stacked_days(series, unit=currency, month=month.name, description=description),
+        legend=tuple(
+            Legend(name, number, _sum(total[service] for service in services))
+            for number, (name, services) in enumerate(groups, start=1)
+        ),
+    )
+
+
+def _movers(
+    records: Sequence[Record],
+    summary: Summary,
+    name: Callable[[Record], tuple[str, str]],
+    link: Link = _no_link,
+) -> tuple[tuple[Mover, ...], Decimal]:
+    """The largest changes, and the sum of all smaller ones; nothing where there is no month to compare with."""
+    if not summary.has_previous:
+        return (), ZERO
+    shown = [
+        Mover(
+            name=name(row)[0],
+            note=name(row)[1],
+            reason=row["reason"],
+            cost=row["cost"],
+            previous=row["previous_cost"],
+            change=row["change"],
+            change_percent=_percent(row["change"], row["previous_cost"]),
+            # What is shown has to add up: the price effect is the rest of the change as shown, too.
+            quantity_effect=_shown(row["quantity_effect"], summary),
+            price_effect=_minus(row["change"], _shown(row["quantity_effect"], summary)),
+            href=link(row),
+        )
+        for row in records[:_SHOWN_MOVERS]
+        if row["change"]
+    ]
+    return tuple(shown), _minus(summary.change, _sum(mover.change for mover in shown))
+
+
+def _taxes_by_currency(tax_lines: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
+    key = ["currency", "tax_code", "category", "kind", "rate"]
+    joined = tax_lines.lazy().join(invoices.lazy().select("invoice_id", "currency"), on="invoice_id", validate="m:1")
+    return collect(joined.group_by(key).agg(pl.col("base_amount", "tax_amount").sum()).sort(key))
+
+
+def _taxes(records: Iterable[Record]) -> tuple[TaxRow, ...]:
+    return tuple(
+        TaxRow(row["tax_code"], row["category"], row["kind"], row["rate"], row["base_amount"], row["tax_amount"])
+        for row in records
+    )
+
+
+def _documents(bill: tuple[str, str], formats: Sequence[str], *, base: str = "") -> tuple[Document, ...]:
+    return tuple(Document(ending.upper(), base + invoice_path(*bill, ending)) for ending in formats)
+
+
+def _grouped(frame: pl.DataFrame, key: Sequence[str]) -> dict[tuple[str, ...], list[Record]]:
+    """Rows by key, in order."""
+    groups: defaultdict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for row in frame.iter_rows(named=True):
+        groups[tuple(row[name] for name in key)].append(row)
+    return dict(groups)
+
+
+def _named(identifier: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """Name and, behind it, the id where the name is something else."""
+    name = names.get(identifier) or identifier
+    return name, "" if name == identifier else identifier
+
+
+def _sum(values: Iterable[Decimal]) -> Decimal:
+    total = ZERO
+    for value in values:
+        total = _EXACT.add(total, value)
+    return total
+
+
+def _minus(value: Decimal, less: Decimal) -> Decimal:
+    return _EXACT.subtract(value, less)
+
+
+def _shown(value: Decimal, summary: Summary) -> Decimal:
+    """``value`` rounded half-up to the minor unit, as it is going to be shown."""
+    with localcontext(prec=60):
+        return value.quantize(Decimal(1).scaleb(-minor_unit_decimals(summary.currency)), rounding=ROUND_HALF_UP)
+
+
+def _percent(part: Decimal, whole: Decimal) -> Decimal | None:
+    """``part`` in percent of ``whole`` to one decimal; None unless ``whole`` is above zero."""
+    if whole <= 0:
+        return None
+    with localcontext(prec=90):
+        return (part * 100 / whole).quantize(Decimal("0.1"), rounding=ROUND_HALF_UP)
+
+
+def _render(environment: jinja2.Environment, template: str, model: AccountReport | ProviderReport | Index) -> str:
+    return render(environment, template, report=model, page=model.page, language=_LANGUAGE, direction="ltr")

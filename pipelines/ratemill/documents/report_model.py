@@ -1,0 +1,300 @@
+"""What report templates may use: frozen objects, every field documented.
+
+Money is exact (Decimal); ``*_percent`` fields are percentages rounded to one decimal (20 is 20 %), null (None) where
+there is nothing to divide by. Texts come from the customer's data and are not escaped yet: the templates' autoescape
+does that. Links are relative to the page that shows them, ready for ``href``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import date
+    from decimal import Decimal
+
+    from markupsafe import Markup
+
+    from ratemill.findings import Finding
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table of costs."""
+
+    name: str
+    """What is shown: a name from the book, else the id."""
+    note: str
+    """Smaller, behind the name: the id, where the name is something else."""
+    cost: Decimal
+    """This month, before tax."""
+    previous: Decimal
+    """Last month, before tax."""
+    change: Decimal
+    """cost minus previous."""
+    change_percent: Decimal | None
+    """Change in percent of last month; None if there was nothing last month."""
+    share_percent: Decimal | None
+    """Share of the table's total in percent; None if the total is not above zero."""
+    bar_percent: Decimal
+    """Length of the bar, 0 to 100: the cost against the largest of the table; 0 for negative costs."""
+    href: str = ""
+    """Page that tells more; empty: none."""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """One table of costs; its rows add up to its total to the last digit shown."""
+
+    anchor: str
+    """Id of the section, unique on the page."""
+    title: str
+    """Heading of the section: By project."""
+    heading: str
+    """Heading of the first column: Project."""
+    rows: tuple[Row, ...]
+    """Largest cost first; the last one may sum up all further rows."""
+    every_row: tuple[Row, ...]
+    """The long table, where ``rows`` leaves some out; else empty."""
+    count: int
+    """How many rows there are, left out ones included."""
+    total: Row
+    """Sum of the rows: the untaxed total."""
+    note: str = ""
+    """A sentence to show under the table."""
+    compares: bool = True
+    """Whether last month's numbers are meaningful in this table."""
+
+
+@dataclass(frozen=True)
+class Mover:
+    """One thing whose cost changed, and why."""
+
+    name: str
+    note: str
+    """Smaller, behind the name."""
+    reason: str
+    """new, gone, quantity, price, or quantity and price."""
+    cost: Decimal
+    previous: Decimal
+    change: Decimal
+    change_percent: Decimal | None
+    quantity_effect: Decimal
+    """Part of the change that comes from using more or less, at last month's average price; rounded half-up to the
+    minor unit."""
+    price_effect: Decimal
+    """The rest of the change, at this month's quantity; the two add up to the change exactly."""
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """One colour of a chart."""
+
+    name: str
+    series: int
+    """Number of the colour: ``var(--series-N)``."""
+    cost: Decimal
+    """Whole cost of what has the colour, also what belongs to no day and is not drawn."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its legend."""
+
+    svg: Markup
+    """An ``<svg>`` element, described for screen readers."""
+    legend: tuple[Legend, ...]
+
+
+@dataclass(frozen=True)
+class Day:
+    """Cost of one local day."""
+
+    day: date | None
+    """None: what belongs to no day (fees, rounding)."""
+    name: str
+    """What it is, where ``day`` is None."""
+    cost: Decimal
+    """Rounded half-up to the minor unit; the rounding row makes up for that."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The large numbers of a page, in one currency."""
+
+    currency: str
+    total: Decimal
+    """Untaxed plus tax."""
+    untaxed: Decimal
+    tax: Decimal
+    previous: Decimal
+    """Untaxed, last month."""
+    change: Decimal
+    change_percent: Decimal | None
+    has_previous: bool
+    """Whether there is anything in last month to compare with."""
+    list_cost: Decimal
+    """At public prices, of the charges that have one."""
+    saving: Decimal
+    """``list_cost`` minus what the same charges cost at the prices that applied; negative: dearer than public."""
+    saving_percent: Decimal | None
+    """Saving in percent of ``list_cost``."""
+    unlisted: Decimal
+    """Cost of charges that no public price exists for, fees among them; rounding left out."""
+
+
+@dataclass(frozen=True)
+class TaxRow:
+    """One tax rate."""
+
+    tax_code: str
+    category: str
+    kind: str
+    """standard, zero, exempt, reverse_charge or outside_scope."""
+    rate: Decimal
+    """In percent."""
+    base: Decimal
+    tax: Decimal
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every page knows."""
+
+    title: str
+    """For the browser's tab."""
+    seller: str
+    """Name of the seller."""
+    period: date
+    """First day of the month."""
+    previous_period: date
+    """First day of the month before."""
+    extra_days: int
+    """How many days longer than the month before it is; may be negative."""
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file to link to."""
+
+    name: str
+    """What it is: PDF."""
+    href: str
+
+
+@dataclass(frozen=True)
+class AccountReport:
+    """Costs of one billing account in one currency."""
+
+    page: Page
+    customer: str
+    """Name of the billing account."""
+    billing_account_id: str
+    invoice_id: str
+    status: str
+    """draft or issued."""
+    documents: tuple[Document, ...]
+    """The invoice in every format."""
+    index_href: str
+    """The index page."""
+    summary: Summary
+    chart: Chart | None
+    """Cost per day by service; None if no charge has a day."""
+    movers: tuple[Mover, ...]
+    """Largest changes by SKU, if there is a month before to compare with."""
+    other_change: Decimal
+    """Change of everything that ``movers`` leaves out."""
+    breakdowns: tuple[Breakdown, ...]
+    """By service, project, account (if several), region, category and SKU, in this order."""
+    tags: tuple[Breakdown, ...]
+    """One per tag key, the one that covers most cost first."""
+    days: tuple[Day, ...]
+    """Adds up to the untaxed total."""
+    taxes: tuple[TaxRow, ...]
+
+
+@dataclass(frozen=True)
+class ProviderSection:
+    """Revenue in one currency."""
+
+    summary: Summary
+    invoices: int
+    """Number of invoices."""
+    chart: Chart | None
+    """Revenue per day by service."""
+    customer_movers: tuple[Mover, ...]
+    other_customer_change: Decimal
+    sku_movers: tuple[Mover, ...]
+    other_sku_change: Decimal
+    breakdowns: tuple[Breakdown, ...]
+    """By customer, service, category, region and SKU, in this order."""
+    days: tuple[Day, ...]
+    taxes: tuple[TaxRow, ...]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What happened to the usage on the way to the invoices."""
+
+    run_id: str
+    rows_in: int
+    """Rows in the usage files of the period."""
+    rows_accepted: int
+    rows_rejected: int
+    rows_duplicate: int
+    unpriced_records: int
+    """Usage records that no price applies to; they are on no invoice."""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProviderReport:
+    """Revenue of the month, currency by currency; currencies are never added up."""
+
+    page: Page
+    index_href: str
+    sections: tuple[ProviderSection, ...]
+    run: RunFacts
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One invoice and where its documents are."""
+
+    customer: str
+    billing_account_id: str
+    invoice_id: str
+    currency: str
+    status: str
+    untaxed: Decimal
+    tax: Decimal
+    total: Decimal
+    documents: tuple[Document, ...]
+    report_href: str
+
+
+@dataclass(frozen=True)
+class IndexTotal:
+    """All invoices in one currency."""
+
+    currency: str
+    invoices: int
+    untaxed: Decimal
+    tax: Decimal
+    total: Decimal
+
+
+@dataclass(frozen=True)
+class Index:
+    """The first page of a period's folder."""
+
+    page: Page
+    provider_href: str
+    rows: tuple[IndexRow, ...]
+    """By customer's name, then id, then currency."""
+    totals: tuple[IndexTotal, ...]
+    """One per currency."""
+    run: RunFacts

@@ -1,0 +1,810 @@
+"""Invoices as documents: what a customer, a spreadsheet and a machine get from the rows of the invoice tables."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import inspect
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import unicodedata
+from dataclasses import fields, is_dataclass, replace
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import jinja2
+import polars as pl
+import pypdf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratemill.config import Bank, Seller
+from ratemill.documents import environment as environment_module
+from ratemill.documents import formats, model
+from ratemill.documents.environment import make_environment, render
+from ratemill.documents.filenames import safe_name
+from ratemill.documents.html import render_invoice_html
+from ratemill.documents.invoice import build_invoice
+from ratemill.documents.invoice_files import render_invoice_files
+from ratemill.documents.labels import wording
+from ratemill.documents.pdf import InvoicePdf
+from ratemill.documents.tabular import invoice_json, lines_csv
+from ratemill.errors import InvariantError, UsageError
+from ratemill.money import minor_unit_decimals
+from ratemill.period import BillingPeriod
+from ratemill.resources import shipped
+from ratemill.tables.book import ACCOUNTS, TAX_KINDS
+from ratemill.tables.invoices import INVOICE_LINES, TAX_LINES
+
+PERIOD = BillingPeriod(2026, 10)
+SELLER = Seller(
+    name="Northwind Cloud",
+    legal_name="Northwind Cloud SAS",
+    address=("12 rue des Ateliers", "75011 Paris"),
+    country="FR",
+    tax_id="FR00123456789",
+    registration="RCS Paris 123 456 789",
+    email="billing@northwind.example",
+    bank=Bank(name="Banque Exemple", iban="FR0012345678901234567890189", bic="EXMPFRPP"),
+)
+ACME = dict.fromkeys(ACCOUNTS.names) | {
+    "account_id": "acme",
+    "name": "Acme Robotics",
+    "legal_name": "Acme Robotics GmbH",
+    "address_line1": "Hafenstr. 4",
+    "postal_code": "20457",
+    "city": "Hamburg",
+    "country": "DE",
+    "tax_id": "DE000000000",
+    "currency": "EUR",
+    "time_zone": "Europe/Berlin",
+}
+STANDARD_20 = {"tax_code": "FR", "kind": "standard", "rate": Decimal(20), "note": None}
+REVERSE_CHARGE = {
+    "tax_code": "EU-B2B",
+    "kind": "reverse_charge",
+    "rate": Decimal(0),
+    "note": "Reverse charge: VAT is to be accounted for by the recipient, Art. 196 Directive 2006/112/EC.",
+}
+
+
+def exactly(function):
+    """The function without rounding to the 28 digits that Decimal has by itself."""
+
+    def wide(*args, **kwargs):
+        with localcontext(prec=80):
+            return function(*args, **kwargs)
+
+    return wide
+
+
+def line(service, name, quantity, unit, price, **other):
+    """A line as a price list would give it; ``other`` are columns of INVOICE_LINES."""
+    return {"service": service, "sku_name": name, "pricing_quantity": Decimal(quantity), "pricing_unit": unit,
+            "unit_price": Decimal(price)} | other  # fmt: skip
+
+
+REVIEWED = [
+    line("Virtual machines", "Standard instance, 4 vCPU", "1488", "instance hour", "0.1624", region="eu-paris-1"),
+    line("Virtual machines", "Standard instance, 2 vCPU", "312.5", "instance hour", "0.0812", region="eu-paris-1",
+         last_day=date(2026, 10, 14)),
+    line("Object storage", "Stored data", "1843.203125", "GB month", "0.0115"),
+    line("Networking", "Outbound traffic", "5021.7", "GB", "0.05", project_id="lab", project_name="Laboratory"),
+    line("Support", "Standard support", "1", "month", "29", project_id=None, project_name=None),
+]  # fmt: skip
+"""By hand: 1488×0.1624 = 241.6512 → 241.65; 312.5×0.0812 = 25.375 → 25.38; 1843.203125×0.0115 = 21.1968359375 → 21.20;
+5021.7×0.05 = 251.085 → 251.09; 29. Sum 568.32; 20 % of it 113.664 → 113.66; total 681.98."""
+
+
+@exactly
+def frames(lines, /, *, taxes=(STANDARD_20,), account=ACME, currency="EUR", **invoice):
+    """Rows of one invoice as invoicing hands them over: (invoice, lines, taxes)."""
+    cent = Decimal(1).scaleb(-minor_unit_decimals(currency))
+    invoice_id = f"{PERIOD}-{account['account_id']}-{currency}"
+    rows = []
+    for number, given_line in enumerate(lines, 1):
+        cost = given_line["pricing_quantity"] * given_line["unit_price"]
+        amount = cost.quantize(cent, ROUND_HALF_UP)
+        rows.append(
+            {
+                "account_id": account["account_id"],
+                "account_name": account["name"],
+                "project_id": "shop",
+                "project_name": "Web shop",
+                "category": "Compute",
+                "sku_id": f"sku-{number}",
+                "region": None,
+                "price_id": f"price-{number}",
+                "first_day": PERIOD.first_day,
+                "last_day": PERIOD.last_day,
+                "list_cost": cost * 2,
+                "tax_code": taxes[0]["tax_code"] if taxes else "",
+                "tax_category": "standard",
+            }
+            | given_line
+            | {
+                "invoice_id": invoice_id,
+                "line_number": number,
+                "cost": cost,
+                "amount": amount,
+                "rounding": amount - cost,
+            }
+        )
+    untaxed = sum((row["amount"] for row in rows), Decimal(0))
+    tax_rows = [
+        tax | {"invoice_id": invoice_id, "category": "standard", "base_amount": untaxed,
+               "tax_amount": (untaxed * tax["rate"] / 100).quantize(cent, ROUND_HALF_UP)}
+        for tax in taxes
+    ]  # fmt: skip
+    total = untaxed + sum((row["tax_amount"] for row in tax_rows), Decimal(0))
+    row = {
+        "invoice_id": invoice_id, "period": str(PERIOD), "billing_account_id": account["account_id"],
+        "currency": currency, "status": "draft", "lines": len(rows), "list_amount": untaxed, "untaxed_amount": untaxed,
+        "tax_amount": total - untaxed, "total_amount": total, "due_amount": total,
+        "rounding": sum((r["rounding"] for r in rows), Decimal(0)), "run_id": "2026-10-3f9ac2d81b07",
+    }  # fmt: skip
+    return (
+        row | invoice,
+        pl.DataFrame(rows, schema=INVOICE_LINES.polars_schema),
+        pl.DataFrame(tax_rows, schema=TAX_LINES.polars_schema),
+    )
+
+
+def document(lines=REVIEWED, /, *, account=ACME, logo=None, **other):
+    invoice, line_frame, tax_frame = frames(lines, account=account, **other)
+    return build_invoice(
+        invoice=invoice, lines=line_frame, taxes=tax_frame, account=account, seller=SELLER, period=PERIOD, logo=logo
+    )
+
+
+@pytest.fixture(scope="module")
+def shipped_templates():
+    return make_environment()
+
+
+@pytest.fixture(scope="module")
+def pdf(shipped_templates):
+    return InvoicePdf(shipped_templates, system_fonts=False)
+
+
+def pdf_text(content: bytes) -> str:
+    """All text of a PDF, white space and invisible break points taken out, because lines break anywhere."""
+    pages = pypdf.PdfReader(io.BytesIO(content)).pages
+    return squeezed("".join(page.extract_text() for page in pages))
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[\s\u200b\xad]+", "", unicodedata.normalize("NFKC", text))
+
+
+class _Page(HTMLParser):
+    """Text and tags of a page, as a browser would see them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.tags, self.attributes = "", [], []
+        self.feed(page)
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+
+# --- the document --------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_grouped_by_account_project_and_service_with_sums_made_by_hand():
+    invoice = document()
+    (account,) = invoice.accounts
+    assert [(p.name, p.subtotal) for p in account.projects] == [
+        ("Web shop", Decimal("288.23")),
+        ("Laboratory", Decimal("251.09")),
+        ("", Decimal("29.00")),
+    ]
+    assert [(s.name, s.subtotal) for s in account.projects[0].services] == [
+        ("Virtual machines", Decimal("267.03")),
+        ("Object storage", Decimal("21.20")),
+    ]
+    assert account.subtotal == invoice.totals.untaxed == Decimal("568.32")
+    assert (invoice.totals.tax, invoice.totals.total) == (Decimal("113.66"), Decimal("681.98"))
+    assert [each.number for *_, each in invoice.lines()] == [1, 2, 3, 4, 5]
+
+
+def test_lines_in_any_order_give_the_same_document():
+    invoice, lines, taxes = frames(REVIEWED)
+    shuffled = build_invoice(
+        invoice=invoice, lines=lines.reverse(), taxes=taxes, account=ACME, seller=SELLER, period=PERIOD
+    )
+    assert shuffled == document()
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "word"),
+    [
+        ("untaxed_amount", Decimal("568.33"), "untaxed amount"),
+        ("tax_amount", Decimal("113.67"), "tax"),
+        ("total_amount", Decimal("681.99"), "total"),
+        ("rounding", Decimal(0), "rounding"),
+        ("lines", 6, "lines"),
+    ],
+)
+def test_a_document_that_does_not_add_up_is_never_made(field, wrong, word):
+    with pytest.raises(InvariantError, match=f"give {word} .*{wrong}"):
+        document(**{field: wrong})
+
+
+def test_sums_wider_than_28_digits_stay_exact():
+    huge = [line("Compute", "Huge", "1", "hour", "99999999999999999999999999.01") for _ in range(3)]
+    assert document(huge).accounts[0].subtotal == Decimal("299999999999999999999999997.03")
+
+
+@pytest.mark.parametrize(
+    ("issued", "terms", "due"),
+    [(None, None, None), (date(2026, 11, 2), None, date(2026, 12, 2)), (date(2026, 11, 2), 0, date(2026, 11, 2))],
+)
+def test_the_due_date_counts_from_the_day_of_issue(issued, terms, due):
+    assert document(account=ACME | {"payment_terms_days": terms}, issue_date=issued).payment.due_date == due
+
+
+def test_a_saving_is_shown_only_when_every_line_has_a_public_price():
+    assert document().totals.saving == sum(each.cost for *_, each in document().lines())  # public prices are double
+    assert document([*REVIEWED[1:], REVIEWED[0] | {"list_cost": None}]).totals.saving is None
+    assert document([REVIEWED[0] | {"list_cost": Decimal(0)}]).totals.saving is None
+
+
+def test_each_tax_note_is_there_once():
+    exempt = {"tax_code": "EX", "kind": "exempt", "rate": Decimal(0), "note": REVERSE_CHARGE["note"]}
+    assert document([], taxes=(REVERSE_CHARGE, exempt)).notes == (REVERSE_CHARGE["note"],)
+
+
+def test_iban_is_written_in_groups_of_four():
+    assert document().payment.iban == "FR00 1234 5678 9012 3456 7890 189"
+
+
+# --- the reviewed invoice, as files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["html", "json", "csv"])
+def test_files_of_the_reviewed_invoice(golden, shipped_templates, ending):
+    _, lines, _ = frames(REVIEWED)
+    files = dict(render_invoice_files(document(), lines, shipped_templates, None))
+    assert sorted(files) == [f"invoices/acme-EUR.{each}" for each in ("csv", "html", "json")]
+    golden(f"invoice/acme-EUR.{ending}", files[f"invoices/acme-EUR.{ending}"])
+
+
+def test_pdf_is_one_of_the_files_when_wanted_and_html_can_be_left_out(shipped_templates, pdf):
+    _, lines, _ = frames(REVIEWED)
+    names = [name for name, _ in render_invoice_files(document(), lines, shipped_templates, pdf, html=False)]
+    assert names == ["invoices/acme-EUR.json", "invoices/acme-EUR.csv", "invoices/acme-EUR.pdf"]
+
+
+def test_html_is_one_accessible_page_that_fetches_nothing(shipped_templates):
+    page = _Page(render_invoice_html(document(), shipped_templates))
+    assert ("html", "lang", "en") in page.attributes
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not [a for a in page.attributes if a[1] in {"href", "src"} and not a[2].startswith("data:")]
+    assert page.tags.count("h1") == page.tags.count("main") == page.tags.count("caption") == 1
+    headers = [a for a in page.attributes if a[0] == "th" and a[1] == "scope"]
+    assert len(headers) == page.tags.count("th")
+    assert "prefers-color-scheme: dark" in page.text
+    assert "@media print" in page.text
+
+
+def test_only_a_draft_says_that_it_is_one(shipped_templates, pdf):
+    issued = document(status="issued", number="NW-2026-000123", issue_date=date(2026, 11, 2))
+    notice = wording(shipped_templates, "invoice", "en").labels["draft_notice"]
+    assert notice in render_invoice_html(document(), shipped_templates)
+    assert squeezed(notice) in pdf_text(pdf.render(document()))
+    page = render_invoice_html(issued, shipped_templates)
+    assert "draft" not in page.lower()
+    assert "draft" not in pdf_text(pdf.render(issued)).lower()
+    assert "NW-2026-000123" in page
+    assert "Payable by December 2, 2026." in page
+
+
+@pytest.mark.parametrize("kind", TAX_KINDS)
+def test_every_kind_of_tax_has_its_words_in_every_language(shipped_templates, kind):
+    for file in (shipped("templates") / "invoice" / "labels").glob("*.json"):
+        assert json.loads(file.read_text(encoding="utf-8"))[f"kind_{kind}"]
+
+
+def test_reverse_charge_is_named_and_its_note_is_printed(shipped_templates, pdf):
+    invoice = document(taxes=(REVERSE_CHARGE,))
+    text = _Page(render_invoice_html(invoice, shipped_templates)).text
+    for words in ("Reverse charge ", REVERSE_CHARGE["note"]):
+        assert words in text
+        assert squeezed(words) in pdf_text(pdf.render(invoice))
+
+
+def test_yen_have_no_decimals_but_their_prices_may(shipped_templates, pdf):
+    invoice = document([line("Compute", "Small", "744", "hour", "12.345")], currency="JPY")
+    assert json.loads(invoice_json(invoice))["totals"]["total"] == "11022"  # 9184.68 → 9185, tax 1837
+    text = _Page(render_invoice_html(invoice, shipped_templates)).text
+    for shown in ("JPY\u00a011,022", "12.345"):
+        assert shown in text
+        assert squeezed(shown) in pdf_text(pdf.render(invoice))
+
+
+def test_nothing_to_pay_is_said_instead_of_bank_details(shipped_templates, pdf):
+    empty = document([])
+    text = _Page(render_invoice_html(empty, shipped_templates)).text
+    assert "There are no charges." in text
+    assert "Nothing to pay." in text
+    assert "IBAN" not in text
+    assert squeezed("Nothing to pay.") in pdf_text(pdf.render(empty))
+
+
+# --- JSON and CSV ----------------------------------------------------------------------------------------------------
+
+
+def test_json_is_canonical_and_keeps_every_digit():
+    content = invoice_json(document())
+    assert content.endswith(b"}\n")
+    read = json.loads(content)
+    assert content == (json.dumps(read, ensure_ascii=False, sort_keys=True, indent=2) + "\n").encode()
+    assert [each["amount"] for each in read["lines"]] == ["241.65", "25.38", "21.20", "251.09", "29.00"]
+    assert read["lines"][2]["cost"] == "21.1968359375"
+    assert sum(Decimal(each["amount"]) for each in read["lines"]) == Decimal(read["totals"]["untaxed"])
+    assert not re.search(rb": -?\d+\.\d", content), "a decimal must be text, else readers make it a float"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_text_cell_of_the_csv_starts_a_formula(start):
+    name = f"{start}1+1"
+    _, lines, _ = frames([line("Compute", name, "-2", "hour", "0.5", project_name=f"a{start}b")])
+    (row,) = csv.DictReader(io.StringIO(lines_csv(lines).decode("utf-8-sig"), newline=""))
+    assert row["sku_name"] == f"'{name}"
+    assert row["project_name"] == f"a{start}b"
+    assert (row["pricing_quantity"], row["amount"], row["unit_price"]) == ("-2", "-1", "0.5")
+
+
+def test_csv_reads_back_as_the_same_numbers():
+    _, lines, _ = frames(REVIEWED)
+    read = pl.read_csv(lines_csv(lines), schema_overrides={"pricing_quantity": pl.String, "amount": pl.String})
+    assert read.columns == INVOICE_LINES.names
+    for column in ("pricing_quantity", "amount"):
+        assert [Decimal(text) for text in read[column]] == lines[column].to_list()
+
+
+# --- PDF ---------------------------------------------------------------------------------------------------------------
+
+
+RENDER = """
+import pickle, sys
+from ratemill.documents.environment import make_environment
+from ratemill.documents.pdf import InvoicePdf
+sys.stdout.buffer.write(InvoicePdf(make_environment()).render(pickle.load(sys.stdin.buffer)))
+"""
+
+
+def test_pdf_bytes_are_equal_in_another_process_with_other_settings(pdf):
+    settings = {"PYTHONHASHSEED": "1", "TZ": "Asia/Kathmandu", "LANG": "C", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", RENDER],
+        env=os.environ | settings,
+        input=pickle.dumps(document()),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == pdf.render(document())
+
+
+def test_pdf_is_tagged_archivable_and_dated_with_the_end_of_the_period(pdf):
+    reader = pypdf.PdfReader(io.BytesIO(pdf.render(document())))
+    metadata = reader.metadata
+    assert metadata.creation_date.isoformat() == "2026-10-31T23:00:00+00:00"  # midnight in Berlin
+    assert metadata.title == "Draft invoice 2026-10-acme-EUR · Acme Robotics GmbH"
+    xmp = reader.trailer["/Root"]["/Metadata"].get_object().get_data().decode()
+    assert "<pdfaid:part>3</pdfaid:part>" in xmp
+    assert "<pdfuaid:part>1</pdfuaid:part>" in xmp
+    assert reader.trailer["/Root"]["/MarkInfo"]["/Marked"]
+
+
+def test_pdf_of_300_lines_repeats_its_header_and_numbers_its_pages(pdf):
+    lines = [
+        line(f"Service {number // 10 % 3}", f"Product {number}", "1", "hour", "1", account_id=f"division-{number // 100}",
+             account_name=f"Division {number // 100}", project_id=f"p{number // 30}", project_name=f"P {number // 30}")
+        for number in range(300)
+    ]  # fmt: skip
+    invoice = document(lines)
+    assert invoice.has_several_accounts
+    pages = [squeezed(page.extract_text()) for page in pypdf.PdfReader(io.BytesIO(pdf.render(invoice))).pages]
+    assert len(pages) > 5
+    for number, text in enumerate(pages, 1):
+        assert f"Page{number}of{len(pages)}" in text
+        if "Product" in text:
+            assert "UnitpriceAmount(EUR)" in text
+            assert "AccountDivision" in text  # the group goes on: its heading comes again
+    whole = "".join(pages)
+    assert all(f"Product{number}1hour" in whole for number in range(300))
+
+
+def test_pdf_spells_out_characters_that_no_font_has(pdf):
+    text = pdf_text(pdf.render(document([line("Compute", "a😀b 日", "1", "hour", "1")])))
+    assert "aU+1F600b" in text
+    assert "U+65E5" in text
+
+
+def test_fonts_in_the_users_templates_folder_are_used(tmp_path):
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    (fonts / "broken.ttf").write_bytes(b"no font")
+    assert InvoicePdf(make_environment(tmp_path), system_fonts=False)._font_folders[1] == str(fonts)
+    assert InvoicePdf(make_environment(tmp_path), system_fonts=False).render(document())
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="10"><rect width="40" height="10" fill="#0b5c6b"/></svg>'
+
+
+def test_logo_is_inside_both_documents(shipped_templates, pdf):
+    invoice = document(logo=model.Logo.from_file("logo.svg", SVG))
+    assert 'src="data:image/svg+xml;base64,' in render_invoice_html(invoice, shipped_templates)
+    assert pdf.render(invoice) != pdf.render(document())
+    with pytest.raises(UsageError, match=r"logo\.gif is neither an SVG nor a PNG"):
+        model.Logo.from_file("logo.gif", b"GIF89a")
+
+
+# --- hostile names -----------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "{{ cycler.__init__ }} {% raw %}",
+    "../../etc/passwd",
+    "=cmd|'/c calc'!A0",
+    '#eval("1+1") #read("/etc/passwd")',
+    "*bold* _it_ `code` = head",
+    "$math$ @ref <label> \\ // [x]",
+    "$days $currency ${pages}",
+    "x" * 400,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_shown_as_they_are_and_do_nothing(shipped_templates, pdf, name):
+    account = ACME | {"name": name, "legal_name": name, "account_id": name, "city": name, "tax_id": name}
+    lines = [line(name, name, "1", name, "1", region=name, project_id=name, project_name=name)]
+    invoice = document(lines, account=account, taxes=(STANDARD_20 | {"note": name},), number=name, run_id=name)
+    page = _Page(render_invoice_html(invoice, shipped_templates))
+    harmless = _Page(render_invoice_html(document(lines[:1], account=ACME, number="1"), shipped_templates))
+    assert name in page.text
+    assert set(page.tags) <= set(harmless.tags) | {"p"}
+    assert not [a for a in page.attributes if a[1].startswith("on") or a[1] == "src"]
+    text = pdf_text(pdf.render(invoice))
+    assert text.count(squeezed(name)) >= 8
+    assert json.loads(invoice_json(invoice))["customer"]["name"] == name
+
+
+def test_text_that_hides_or_turns_around_what_is_read_is_not_printed(shipped_templates, pdf):
+    invoice = document([line("Compute", "evil\u202e00.1\u0007\ue000\nname", "1", "hour", "1")])
+    text = _Page(render_invoice_html(invoice, shipped_templates)).text
+    assert "evil00.1\ufffd\ufffd name" in text
+    assert "evil00.1" in pdf_text(pdf.render(invoice))
+    assert "\\u202e" in json.dumps(json.loads(invoice_json(invoice)))  # machines get what was metered
+
+
+@given(st.text(max_size=40))
+def test_any_text_at_all_can_be_rendered(text):
+    shown = formats.clean_text(text)
+    assert not [c for c in shown if unicodedata.category(c) in {"Cc", "Cs", "Co"}]
+    assert formats.clean_text(shown) == shown
+
+
+# --- templates -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_users_template_extends_the_shipped_one_it_replaces(tmp_path):
+    (tmp_path / "invoice").mkdir()
+    (tmp_path / "invoice" / "invoice.html.j2").write_text(
+        '{% extends "shipped/invoice/invoice.html.j2" %}'
+        "{% block content %}{{ super() }}<p>Call us, {{ invoice.customer.name }}.</p>{% endblock %}",
+        encoding="utf-8",
+    )
+    page = render_invoice_html(document(account=ACME | {"legal_name": "A & B"}), make_environment(tmp_path))
+    assert "<p>Call us, A &amp; B.</p>" in page
+    assert "Outbound traffic" in page
+
+
+def test_a_users_style_replaces_the_shipped_one_in_the_shipped_page(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "style.css").write_text("body { color: rebeccapurple; }", encoding="utf-8")
+    page = render_invoice_html(document(), make_environment(tmp_path))
+    assert "rebeccapurple" in page
+    assert "--series-1" not in page
+
+
+def test_a_users_pdf_template_replaces_the_shipped_one(tmp_path):
+    (tmp_path / "invoice").mkdir()
+    (tmp_path / "invoice" / "invoice.typ").write_text(
+        '#set document(title: "x")\n#let d = json(bytes(sys.inputs.data))\nMine: #d.invoice.totals.due',
+        encoding="utf-8",
+    )
+    own = InvoicePdf(make_environment(tmp_path), system_fonts=False)
+    assert pdf_text(own.render(document())) == "Mine:681.98"
+
+
+BROKEN_PDF_TEMPLATES = {
+    "#let d = (": ["invoice/invoice.typ:1", "unclosed"],
+    "\n#nonsense": ["invoice/invoice.typ:2", "unknown variable: nonsense"],
+    '#read("/etc/passwd")': ["invoice/invoice.typ:1", "file not found"],
+    '#read("../../secret")': ["invoice/invoice.typ:1"],
+    '#import "@preview/tablex:0.0.9": *': ["typst package", "network"],
+}
+
+
+@pytest.mark.parametrize(("source", "words"), BROKEN_PDF_TEMPLATES.items())
+def test_a_wrong_pdf_template_is_explained_with_its_place(tmp_path, source, words):
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    folder = tmp_path / "templates" / "invoice"
+    folder.mkdir(parents=True)
+    (folder / "invoice.typ").write_text(source, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        InvoicePdf(make_environment(tmp_path / "templates"), system_fonts=False).render(document())
+    for word in words:
+        assert word in str(caught.value)
+
+
+BROKEN_TEMPLATES = {
+    "\n{{ invoice.totall }}": ["invoice/invoice.html.j2:2", "totall", "templates/README.md"],
+    "{% if %}": ["invoice/invoice.html.j2:1"],
+    "{{ invoice.__class__.__mro__ }}": ["invoice/invoice.html.j2:1", "unsafe"],
+    "{{ ().__class__ }}": ["invoice/invoice.html.j2:1", "unsafe"],
+    "{% include '../secret' %}": ["../secret", "not found"],
+    "\n\n{{ invoice.currency | amount }}": ["invoice/invoice.html.j2:3", "TypeError"],
+    "{{ labels.payable_within | fill }}": ["invoice/invoice.html.j2:1", "days"],
+    "{{ [1, 2] | random }}": ["random"],
+    "{{ lipsum() }}": ["lipsum"],
+    "{% set _ = invoice.notes.append(1) %}": ["invoice/invoice.html.j2:1"],
+}
+
+
+@pytest.mark.parametrize(("source", "words"), BROKEN_TEMPLATES.items())
+def test_a_wrong_page_template_is_explained_with_its_place(tmp_path, source, words):
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    folder = tmp_path / "templates" / "invoice"
+    folder.mkdir(parents=True)
+    (folder / "invoice.html.j2").write_text(source, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        render_invoice_html(document(), make_environment(tmp_path / "templates"))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_bug_outside_templates_is_not_blamed_on_the_user():
+    environment = make_environment()
+    environment.loader = jinja2.DictLoader({"t": "{{ 1 / 0 }}"})
+    with pytest.raises(ZeroDivisionError):
+        render(environment, "t")
+
+
+@pytest.mark.parametrize("name", ["x.html.j2", "x.html", "x.svg", "x", "x.css", "x.j2"])
+def test_everything_but_plain_text_is_escaped(tmp_path, name):
+    (tmp_path / name).write_text("{{ value }}", encoding="utf-8")
+    (tmp_path / "x.txt.j2").write_text("{{ value }}", encoding="utf-8")
+    assert render(make_environment(tmp_path), name, value="<b>") == "&lt;b&gt;"
+    assert render(make_environment(tmp_path), "x.txt.j2", value="<b>") == "<b>"
+
+
+# --- languages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "total"),
+    [
+        (None, "Draft invoice", "EUR\u00a0681.98"),
+        ("de", "Rechnungsentwurf", "681,98\u00a0EUR"),
+        ("de-AT", "Rechnungsentwurf", "EUR\u00a0681,98"),
+        ("fr-FR", "Projet de facture", "681,98\u00a0EUR"),
+        ("ja", "Draft invoice", "EUR\u00a0681.98"),  # no words, so no figures of it either
+        ("klingon", "Draft invoice", "EUR\u00a0681.98"),
+    ],
+)
+def test_words_and_figures_are_of_one_language(shipped_templates, pdf, language, title, total):
+    invoice = document(account=ACME | {"language": language})
+    text = _Page(render_invoice_html(invoice, shipped_templates)).text
+    printed = pdf_text(pdf.render(invoice))
+    for words in (title, total):
+        assert words in text
+        assert squeezed(words) in printed
+
+
+def test_every_shipped_language_has_every_label_with_the_same_places_to_fill_in():
+    files = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in (shipped("templates") / "invoice" / "labels").glob("*.json")
+    }
+    english = files.pop("en")
+    assert files
+    for language, labels in files.items():
+        for name, words in english.items():
+            assert sorted(re.findall(r"\$\w+", labels[name])) == sorted(re.findall(r"\$\w+", words)), (language, name)
+
+
+def test_every_label_is_used_by_both_invoice_templates():
+    labels = wording(make_environment(), "invoice", "en").labels
+    folder = shipped("templates") / "invoice"
+    only_in = {"month": {"charges_caption"}, "pages": {"page"}}
+    for file, excused in (("invoice.html.j2", only_in["pages"]), ("invoice.typ", only_in["month"])):
+        source = (folder / file).read_text(encoding="utf-8")
+        used = set(re.findall(r"labels\.(\w+)", source)) - {"at"}
+        assert used == {name for name in labels if not name.startswith("kind_")} - excused
+
+
+def test_a_users_language_may_leave_labels_out_but_not_misspell_them(tmp_path):
+    folder = tmp_path / "invoice" / "labels"
+    folder.mkdir(parents=True)
+    (folder / "es.json").write_text('{"title": "Factura", "draft_title": "Borrador"}', encoding="utf-8")
+    environment = make_environment(tmp_path)
+    words = wording(environment, "invoice", "es-MX")
+    assert (words.language, words.labels["title"], words.labels["notes"]) == ("es-MX", "Factura", "Notes")
+    for content, expected in (
+        ('{"titel": "Factura"}', "label titel; did you mean title?"),
+        ("[]", "expected one JSON object"),
+        ('{"title": 1}', "expected one JSON object"),
+        ("{", "not valid JSON"),
+    ):
+        (folder / "es.json").write_text(content, encoding="utf-8")
+        with pytest.raises(UsageError, match=re.escape(expected)):
+            wording(make_environment(tmp_path), "invoice", "es")
+
+
+# --- formats -------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_keep_every_digit_they_have():
+    assert formats.format_quantity(Decimal("12345678901234567890123456.123456789012")) == (
+        "12,345,678,901,234,567,890,123,456.123456789012"
+    )
+    assert formats.format_quantity(Decimal("744.000000000000")) == "744"
+    assert formats.format_unit_price(Decimal("0.000000000125"), "EUR") == "0.000000000125"
+    assert formats.format_unit_price(Decimal("3.5000"), "KWD") == "3.500"
+    assert formats.format_exact(Decimal("-0.009999000000000000")) == "-0.009999"
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "shown"),
+    [("1234567.5", "EUR", "1,234,567.50"), ("2.5", "JPY", "3"), ("-0.000", "EUR", "0.00"), ("-0.004", "EUR", "0.00"),
+     ("0.005", "EUR", "0.01"), ("1.0005", "KWD", "1.001")],
+)  # fmt: skip
+def test_amounts_have_the_decimals_of_their_currency(value, currency, shown):
+    assert formats.format_amount(Decimal(value), currency) == shown
+
+
+@pytest.mark.parametrize(
+    ("language", "percent", "amount", "day"),
+    [
+        ("en", "7.7%", "1,234,567.50", "October 31, 2026"),
+        ("en-GB", "7.7%", "1,234,567.50", "31 October 2026"),
+        ("de", "7,7\u00a0%", "1.234.567,50", "31. Oktober 2026"),
+        ("fr", "7,7\u00a0%", "1\u202f234\u202f567,50", "31 octobre 2026"),
+        ("hi", "7.7%", "12,34,567.50", "31 अक्टूबर 2026"),
+        ("../x", "7.7%", "1,234,567.50", "October 31, 2026"),
+    ],
+)
+def test_formats_follow_the_language(language, percent, amount, day):
+    assert formats.format_percent(Decimal("7.700000000000"), language) == percent
+    assert formats.format_amount(Decimal("1234567.5"), "EUR", language) == amount
+    assert formats.format_day(date(2026, 10, 31), language) == day
+
+
+@given(st.decimals(min_value=-(10**25), max_value=10**25, places=12))
+def test_a_quantity_reads_back_as_itself(value):
+    assert Decimal(formats.format_quantity(value).replace(",", "")) == value
+    assert Decimal(formats.plain(value)) == value
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_what_is_no_number_is_never_printed(value):
+    with pytest.raises(ValueError, match="no number"):
+        formats.format_quantity(Decimal(value))
+
+
+# --- file names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("identifier", "start"),
+    [
+        ("acme", "acme"), ("acme-2.eu_west", "acme-2.eu_west"), ("Acme", "acme-"), ("../../etc", "etc-"), ("", "account-"),
+        ("..", "account-"), ("😀", "account-"), ("株式会社", "account-"), ("=1+1", "1-1-"), ("a/b\\c:d", "a-b-c-d-"),
+        ("CON", "con-"), ("nul.txt", "nul.txt-"), ("Müller & Söhne", "muller-sohne-"), ("x" * 500, "x" * 60 + "-"),
+        (" a", "a-"), ("a\0b", "a-b-"), ("a..b", "a.b-"), (".hidden", "hidden-"),
+    ],
+)  # fmt: skip
+def test_file_names_are_readable_and_safe(identifier, start):
+    assert safe_name(identifier).startswith(start)
+
+
+@given(st.lists(st.text(max_size=80), unique=True, max_size=10))
+def test_different_identifiers_get_different_names_even_where_case_is_ignored(identifiers):
+    names = [safe_name(identifier) for identifier in identifiers]
+    # The names themselves are identifiers too: one made to look like another's hash must not meet it.
+    names += [safe_name(name) for name in names if name not in identifiers]
+    assert len({name.casefold() for name in names}) >= len(identifiers)
+    assert len({safe_name(i).casefold() for i in {*identifiers, *names}}) == len({*identifiers, *names})
+    for name in names:
+        assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]*", name)
+        assert len(name) <= 77
+        assert ".." not in name
+        assert not name.endswith(".")
+
+
+# --- documentation -----------------------------------------------------------------------------------------------------------
+
+README = (shipped("templates") / "README.md").read_text(encoding="utf-8")
+DOCUMENTED = {
+    cls.__name__: cls
+    for _, cls in inspect.getmembers(model, is_dataclass)
+    if cls.__module__ == model.__name__ and cls is not model.Shown
+}
+
+
+def readme_table(heading: str) -> dict[str, list[str]]:
+    """First cell → other cells, of the table under the ``###`` heading that starts with ``heading``."""
+    section = re.search(rf"^### {heading}\b.*?$(.*?)(?=^##|\Z)", README, re.MULTILINE | re.DOTALL)
+    assert section, f"templates/README.md has no section on {heading}"
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in section[1].splitlines() if row.startswith("|")
+    ]
+    return {cells[0]: cells[1:] for cells in rows[2:]}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_readme_tells_every_field_its_filter_and_its_meaning(name):
+    cls = DOCUMENTED[name]
+    how = model.shown_as(cls)
+    assert readme_table(name) == {
+        each.name: [how.get(each.name, ""), meaning]
+        for each, meaning in zip(fields(cls), field_docstrings(cls), strict=True)
+    }
+
+
+def field_docstrings(cls) -> list[str]:
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    return [
+        ast.literal_eval(after.value).replace("``", "`")
+        for statement, after in pairwise(body)
+        if isinstance(statement, ast.AnnAssign)
+    ]
+
+
+def test_the_readme_has_no_section_on_a_type_that_is_gone():
+    invoice_part = README.partition("\n## Invoice\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^### (\w+)", invoice_part, re.MULTILINE)) == set(DOCUMENTED)
+
+
+def test_the_readme_lists_every_filter_and_variable():
+    filters = README.partition("| filter | use | gives |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| (\w+) \|", filters, re.MULTILINE)) == set(environment_module.FILTERS)
+    variables = README.partition("| variable | meaning |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| (\w+) \|", variables, re.MULTILINE)) == {"invoice", "labels", "language", "direction"}
+
+
+def test_templates_use_only_fields_that_exist(shipped_templates):
+    """Every branch of both templates: an issued invoice with everything, and a draft with next to nothing."""
+    full = document(
+        [*REVIEWED, REVIEWED[0] | {"account_id": "sub", "account_name": "Sub", "unit_price": Decimal(1)}],
+        status="issued", number="N-1", issue_date=date(2026, 11, 2), taxes=(REVERSE_CHARGE,),
+        account=ACME | {"email": "a@b.example"}, logo=model.Logo.from_file("l.svg", SVG),
+    )  # fmt: skip
+    tiered = replace(full.accounts[0].projects[0].services[0].lines[0], unit_price=None)
+    assert model.as_text(tiered, currency="EUR", language="en")["unit_price"] is None
+    for invoice in (
+        full,
+        document([], account=ACME | {"payment_terms_days": 0}),
+        document(account=ACME | {"payment_terms_days": 0}),
+    ):
+        assert render_invoice_html(invoice, shipped_templates)
+        assert InvoicePdf(shipped_templates, system_fonts=False).render(invoice)
