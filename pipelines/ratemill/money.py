@@ -57,10 +57,10 @@ def round_to_minor_unit(value: pl.Expr, currency: pl.Expr, currencies: list[str]
     ``currencies`` lists the codes that occur; a row in another currency becomes null, which the caller's
     not-null schema refuses.
     """
-    rounded = pl.when(pl.lit(False)).then(pl.lit(None, dtype=AMOUNT))
+    rounded = pl.lit(None, dtype=AMOUNT)
     for code in currencies:
-        rounded = rounded.when(currency == code).then(round_half_up(value, minor_unit_decimals(code)))
-    return rounded.otherwise(pl.lit(None, dtype=AMOUNT))
+        rounded = pl.when(currency == code).then(round_half_up(value, minor_unit_decimals(code))).otherwise(rounded)
+    return rounded
 
 
 @cache

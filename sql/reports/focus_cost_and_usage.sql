@@ -6,8 +6,8 @@ SELECT
     charges.billing_account_id AS BillingAccountId,
     payers.name AS BillingAccountName,
     charges.currency AS BillingCurrency,
-    strptime(charges.period || '-01', '%Y-%m-%d') + INTERVAL 1 MONTH AS BillingPeriodEnd,
-    strptime(charges.period || '-01', '%Y-%m-%d') AS BillingPeriodStart,
+    timezone('UTC', strptime(charges.period || '-01', '%Y-%m-%d') + INTERVAL 1 MONTH) AS BillingPeriodEnd,
+    timezone('UTC', strptime(charges.period || '-01', '%Y-%m-%d')) AS BillingPeriodStart,
     CASE charges.charge_kind WHEN 'usage' THEN 'Usage' ELSE 'Adjustment' END AS ChargeCategory,
     NULL::VARCHAR AS ChargeClass,
     CASE charges.charge_kind WHEN 'usage' THEN skus.name ELSE 'Rounding of the invoice line: ' || skus.name END

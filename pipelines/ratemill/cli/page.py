@@ -20,6 +20,9 @@ _SHOWN_FINDINGS = 12
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 
 
+_NONE = "-"
+
+
 def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
     """Print the summary of each period, then what loading found."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
@@ -29,10 +32,8 @@ def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
         _print_findings(console, loaded.findings, "Files")
     if loaded.refused:
         count = len(loaded.refused)
-        console.print(
-            Text(f"\n{count} usage file{'s were' if count > 1 else ' was'} refused: the drafts are incomplete (exit 3).",
-                 style="bold red")
-        )  # fmt: skip
+        files = "1 usage file was" if count == 1 else f"{count:,} usage files were"
+        console.print(Text(f"\n{files} refused: the drafts are incomplete (exit 3).", style="bold red"))
 
 
 def _print_period(console: Console, summary: PeriodSummary) -> None:
@@ -72,7 +73,7 @@ def _rows(summary: PeriodSummary) -> Table:
     for name, count, note in lines:
         if count or name in ("in", "rejected", "billed"):
             style = "yellow" if count and name in ("rejected", "unpriced") else ""
-            table.add_row(name, Text(f"{count:,}", style=style), note if count else "")
+            table.add_row(name, Text(f"{count:,}", style=style), Text(note if count else ""))
     return table
 
 
@@ -87,7 +88,7 @@ def _totals(totals: Sequence[CurrencyTotal]) -> Table:
             format_amount(total.untaxed, total.currency),
             format_amount(total.tax, total.currency),
             Text(format_amount(total.total, total.currency), style="bold"),
-            "–" if total.previous_untaxed is None else format_amount(total.previous_untaxed, total.currency),
+            _NONE if total.previous_untaxed is None else format_amount(total.previous_untaxed, total.currency),
             _change(total),
         )
     return table
@@ -95,7 +96,7 @@ def _totals(totals: Sequence[CurrencyTotal]) -> Table:
 
 def _change(total: CurrencyTotal) -> str:
     if not total.previous_untaxed:
-        return "–" if total.previous_untaxed is None else "new"
+        return _NONE if total.previous_untaxed is None else "new"
     share = 100 * (total.untaxed - total.previous_untaxed) / total.previous_untaxed
     return f"{share:+.1f} %"
 
@@ -106,7 +107,8 @@ def _print_findings(console: Console, findings: Sequence[Finding], title: str) -
     for finding in findings[:_SHOWN_FINDINGS]:
         console.print(
             Text.assemble(
-                (f"  {finding.severity.value:<8}", _STYLES[finding.severity]), printable(str(finding)).replace("\n", " ")
+                (f"  {finding.severity.value:<8}", _STYLES[finding.severity]),
+                printable(str(finding)).replace("\n", " "),
             )
         )
     if len(findings) > _SHOWN_FINDINGS:

@@ -117,8 +117,7 @@ def _numbered(lines: pl.DataFrame) -> pl.DataFrame:
     return (
         lines.sort(_LINE_ORDER)
         .with_columns(line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("invoice_id"))
-        .select(INVOICE_LINES.names)
-        .cast(dict(INVOICE_LINES.polars_schema))
+        .pipe(INVOICE_LINES.conform)
     )
 
 
@@ -144,7 +143,6 @@ def _totals(lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, 
             total_amount=total,
             due_amount=total,
         )
-        .select(INVOICES.names)
-        .cast(dict(INVOICES.polars_schema))
+        .pipe(INVOICES.conform)
         .sort("billing_account_id", "currency")
     )

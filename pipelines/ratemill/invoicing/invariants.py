@@ -77,5 +77,6 @@ def _assert_equal(name: str, left: pl.DataFrame, right: pl.DataFrame, *, on: lis
         row = different.sort(on).row(0, named=True)
         where = ", ".join(f"{key} {row[key]}" for key in on)
         raise InvariantError(
-            f"{name}: {row[value]} ≠ {row[f'{value}_other']} at {where} ({different.height} differ); nothing was written"
+            f"{name}: {row[value]} ≠ {row[f'{value}_other']} at {where} ({different.height} differ);"
+            " nothing was written"
         )

@@ -16,7 +16,7 @@ def add_up_lines(charges: pl.LazyFrame) -> pl.DataFrame:
     """Sums per LINE_KEY: invoice_id, quantities and costs, exact and rounded half-up to the currency's minor unit.
 
     Columns: LINE_KEY, invoice_id, first_start, last_start, last_end, pricing_quantity, pricing_unit, unit_price (empty
-    where the charges have several), list_cost (empty where one has none), cost, amount, rounding = amount − cost.
+    where the charges have several), list_cost (empty where one has none), cost, amount, rounding = amount less cost.
     """
     unit_price = pl.col("contracted_unit_price")
     lines = collect(

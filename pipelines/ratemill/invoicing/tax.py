@@ -96,7 +96,6 @@ def tax_lines(lines: pl.DataFrame) -> pl.DataFrame:
     currencies = sorted(grouped["currency"].unique())
     return (
         grouped.with_columns(tax_amount=round_to_minor_unit(exact_tax, pl.col("currency"), currencies))
-        .select(TAX_LINES.names)
-        .cast(dict(TAX_LINES.polars_schema))
+        .pipe(TAX_LINES.conform)
         .sort("invoice_id", "tax_code", "category", "rate")
     )

@@ -50,7 +50,7 @@ class PublishedDatabase:
     def add_frame(self, table: Table, rows: pl.DataFrame) -> None:
         """A table from a frame, columns and comments as defined."""
         self._create(table)
-        self._connection.register("incoming", rows.select(table.names).cast(dict(table.polars_schema)).to_arrow())
+        self._connection.register("incoming", rows.pipe(table.conform).to_arrow())
         self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
         self._connection.unregister("incoming")
 
@@ -60,7 +60,8 @@ class PublishedDatabase:
         if files:
             columns = ", ".join(_name(name) for name in table.names)
             self._connection.execute(
-                f"INSERT INTO {_name(table.name)} SELECT {columns} FROM read_parquet($files, hive_partitioning = false)",
+                f"INSERT INTO {_name(table.name)} SELECT {columns}"
+                " FROM read_parquet($files, hive_partitioning = false)",
                 {"files": [str(file) for file in files]},
             )
 

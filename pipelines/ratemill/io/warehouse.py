@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,15 @@ _TABLES: dict[str, tuple[Table, ...]] = {
 }
 _SERIES_KEY = ", ".join(column.name for column in SERIES_COLUMNS)
 _IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit")]
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """The draft invoices of a period, sorted by payer and currency, with their lines and taxes."""
+
+    invoices: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
 
 
 class Warehouse:
@@ -157,7 +167,7 @@ class Warehouse:
               ) -> pl.DataFrame:  # fmt: skip
         """Rows of one of our tables, columns and types as defined."""
         frame = self.frame(f"SELECT {_quoted(table)} FROM {schema}.{table.name} WHERE {where}", parameters)
-        return frame.cast(dict(table.polars_schema))
+        return frame.cast(table.polars_schema)
 
     def _row(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """First row of a query; all are fetched, since an open result blocks the connection."""
@@ -209,11 +219,10 @@ class Warehouse:
         with self.transaction():
             known = self._row("SELECT file_id FROM raw.usage_files WHERE file = ?", [name])
             if known is None:
-                self._record_file(
-                    dict.fromkeys(USAGE_FILES.names)
-                    | {"file_id": self._next_file_id(), "file": name, "sha256": sha256, "settings_sha256": "",
-                       "status": "refused", "reason": reason, "rows_in": 0, "rows_filtered": 0, "rows_accepted": 0, "rows_rejected": 0}
-                )  # fmt: skip
+                nothing = dict.fromkeys(("rows_in", "rows_filtered", "rows_accepted", "rows_rejected"), 0)
+                record = {"file": name, "sha256": sha256, "settings_sha256": "", "status": "refused", "reason": reason}
+                file_id = self._next("file_id", "raw.usage_files")
+                self._record_file(dict.fromkeys(USAGE_FILES.names) | nothing | record | {"file_id": file_id})
             else:
                 self._connection.execute(
                     "UPDATE raw.usage_files SET status = 'refused', reason = ? WHERE file_id = ?", [reason, known[0]]
@@ -225,7 +234,7 @@ class Warehouse:
             "SELECT file_id, first_usage_start, last_usage_start FROM raw.usage_files WHERE file = ?", [name]
         )
         if known is None:
-            return self._next_file_id()
+            return self._next("file_id", "raw.usage_files")
         file_id, first, last = known
         for table in ("usage", "usage_rejects", "usage_duplicates", "usage_files"):
             self._connection.execute(f"DELETE FROM raw.{table} WHERE file_id = ?", [file_id])
@@ -233,10 +242,9 @@ class Warehouse:
             self._connection.execute("INSERT INTO raw.pending_duplicates VALUES (?, ?)", [first, last])
         return int(file_id)
 
-    def _next_file_id(self) -> int:
-        row = self._row("SELECT coalesce(max(file_id), 0) + 1 FROM raw.usage_files")
-        assert row is not None  # an aggregate always has a row
-        return int(row[0])
+    def _next(self, column: str, table: str) -> int:
+        row = self._row(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}")
+        return int(row[0]) if row else 1
 
     def _record_file(self, record: dict[str, Any]) -> None:
         marks = ", ".join("?" for _ in USAGE_FILES.names)
@@ -272,10 +280,9 @@ class Warehouse:
         fresh = series.join(known.filter(pl.col("series_id").is_null()).select("series"), on="series", how="semi")
         if not fresh.height:
             return known
-        last = self._row("SELECT coalesce(max(series_id), 0) FROM raw.series")
-        assert last is not None  # an aggregate always has a row
+        next_id = self._next("series_id", "raw.series")
         fresh = fresh.sort([c.name for c in SERIES_COLUMNS]).with_columns(
-            series_id=pl.int_range(last[0] + 1, last[0] + 1 + pl.len(), dtype=pl.Int32)
+            series_id=pl.int_range(next_id, next_id + pl.len(), dtype=pl.Int32)
         )
         self._insert_series(fresh)
         return pl.concat([known.drop_nulls(), fresh.select("series", "series_id")])
@@ -375,6 +382,17 @@ class Warehouse:
         rows = self.table("ops", RUNS, "period = $period AND is_current", {"period": str(period)})
         return rows.row(0, named=True) if rows.height else None
 
+    def drafts(self, period: BillingPeriod) -> Drafts:
+        """What :meth:`store_invoices` stored for ``period``."""
+        of_period = {"period": str(period)}
+        on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
+        invoices = self.table("billing", INVOICES, "period = $period", of_period)
+        return Drafts(
+            invoices.sort("billing_account_id", "currency"),
+            self.table("billing", INVOICE_LINES, on_invoice, of_period).sort("invoice_id", "line_number"),
+            self.table("billing", TAX_LINES, on_invoice, of_period).sort("invoice_id", "tax_code", "category", "rate"),
+        )
+
     def advance_run(self, run_id: str, status: str, finished_at: datetime, summary: str) -> None:
         """Note how far a run came."""
         with self.transaction():
@@ -419,7 +437,7 @@ class Warehouse:
 
     def insert(self, schema: str, table: Table, rows: pl.DataFrame) -> None:
         """Append rows; columns and types as the table defines them."""
-        ordered = rows.select(table.names).cast(dict(table.polars_schema))
+        ordered = rows.pipe(table.conform)
         with self._registered(incoming=ordered):
             self._connection.execute(
                 f"INSERT INTO {schema}.{table.name} ({_quoted(table)}) SELECT {_quoted(table)} FROM incoming"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-
 if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
 
@@ -64,8 +63,13 @@ def make_calendars(
     stretches = owners.filter(
         (pl.col("owner_from") < period.widest_end) & (pl.col("owner_to") > period.widest_start)
     ).select("account_id", "project_id", "owner_from", "owner_to", "time_zone")
-    owner_kinds = _grouped(triples.select("account_id", "project_id").unique(), stretches,
-                           ["account_id", "project_id"], ["owner_from", "owner_to", "time_zone"], "owner_kind")  # fmt: skip
+    owner_kinds = _grouped(
+        triples.select("account_id", "project_id").unique(),
+        stretches,
+        ["account_id", "project_id"],
+        ["owner_from", "owner_to", "time_zone"],
+        "owner_kind",
+    )
     sku_kinds = _grouped(triples.select("sku_id").unique(), relevant, ["sku_id"], ["cut"], "sku_kind")
     assigned = triples.join(owner_kinds.of, on=["account_id", "project_id"], nulls_equal=True, validate="m:1").join(
         sku_kinds.of, on="sku_id", validate="m:1"

@@ -16,13 +16,15 @@ KEY = ["price_lists", "currency", "sku_id", "region", "slot_start"]
 def find_prices(keys: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
     """The price version and the public one for each row of ``keys``.
 
-    ``keys`` has the columns KEY, one row each. Comes back with price_id, unit_price, list_price_id, list_unit_price;
-    null where nothing applies. Rules: docs/how-we-bill.md, "Price version".
+    ``keys`` has the columns KEY, one row each. Comes back with price_id, unit_price, list_price_id and
+    list_unit_price; null where nothing applies. Rules: docs/how-we-bill.md, "Price version".
     """
     contracted = _search(keys, prices).rename({"found_price_id": "price_id", "found_unit_price": "unit_price"})
-    public = _search(
-        keys.with_columns(price_lists=pl.lit(PUBLIC_PRICE_LIST)).unique(), prices
-    ).drop("price_lists").rename({"found_price_id": "list_price_id", "found_unit_price": "list_unit_price"})  # fmt: skip
+    public = (
+        _search(keys.with_columns(price_lists=pl.lit(PUBLIC_PRICE_LIST)).unique(), prices)
+        .drop("price_lists")
+        .rename({"found_price_id": "list_price_id", "found_unit_price": "list_unit_price"})
+    )
     return contracted.join(
         public, on=[name for name in KEY if name != "price_lists"], how="left", nulls_equal=True, validate="m:1"
     )
@@ -112,7 +114,8 @@ def why_unpriced(keys: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
         .then(pl.format("SKU {} is priced in {}, the account is billed in {}", "sku_id", "currencies", "currency"))
         .otherwise(
             pl.format(
-                "no price of SKU {} in {} applies at that time in region {} on the account's price lists (it is on: {})",
+                "no price of SKU {} in {} applies at that time in region {} on the account's price lists (it is on:"
+                " {})",
                 "sku_id", "currency", pl.col("region").fill_null("(none)"), "price_lists_with",
             )
         )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-UNKNOWN_SCHEMA = {"series_id": pl.Int32, "records": pl.Int64, "column": pl.String, "value": pl.String,
-                  "rule": pl.String, "message": pl.String}  # fmt: skip
+UNKNOWN_SCHEMA = pl.Schema({"series_id": pl.Int32, "records": pl.Int64, "column": pl.String, "value": pl.String,
+                  "rule": pl.String, "message": pl.String})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _charges(rated: pl.DataFrame, *, period: BillingPeriod, run_id: str) -> pl.D
             cost="contracted_cost",
         )
     )
-    return costed.select(CHARGES.names).cast(dict(CHARGES.polars_schema)).sort(CHARGE_ORDER)
+    return costed.pipe(CHARGES.conform).sort(CHARGE_ORDER)
 
 
 def invoice_id_of(period: pl.Expr, billing_account_id: pl.Expr, currency: pl.Expr) -> pl.Expr:
@@ -150,8 +150,4 @@ def _unpriced(no_price: pl.DataFrame, skus: pl.DataFrame, prices: pl.DataFrame) 
             pl.col("records").sum(),
         )
     )
-    return (
-        grouped.select(UNPRICED.names)
-        .cast(dict(UNPRICED.polars_schema))
-        .sort("billing_account_id", "account_id", "sku_id", "region", "first_usage")
-    )
+    return grouped.pipe(UNPRICED.conform).sort("billing_account_id", "account_id", "sku_id", "region", "first_usage")

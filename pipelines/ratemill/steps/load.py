@@ -57,7 +57,7 @@ def load(context: Context) -> Loaded:
                 continue
             try:
                 opened = open_usage_file(file, config)
-                record = context.warehouse.store_usage_file(file, _intakes(opened, context), settings_sha256=settings)
+                record = context.warehouse.store_usage_file(file, _intakes(opened), settings_sha256=settings)
             except FileRefusedError as refusal:
                 findings.append(_refuse(context, file.name, file.sha256, str(refusal)))
                 step.advance()
@@ -76,9 +76,9 @@ def _is_unchanged(former: dict[str, object], file: UsageFile, settings: str) -> 
     return (former["status"], former["sha256"], former["settings_sha256"]) == ("loaded", file.sha256, settings)
 
 
-def _intakes(opened: OpenUsageFile, context: Context) -> Iterator[Intake]:
+def _intakes(opened: OpenUsageFile) -> Iterator[Intake]:
     for first_row, frame in opened.slices():
-        yield take_in(frame, opened.mapping, context.config.usage, first_row=first_row)
+        yield take_in(frame, opened.mapping, first_row=first_row)
 
 
 def _refuse(context: Context, name: str, sha256: str, reason: str) -> Finding:

@@ -42,7 +42,7 @@ def publish(context: Context) -> None:
             for table in BOOK_TABLES:
                 rows = warehouse.book_table(table, latest["book_sha256"][0]) if latest.height else table.empty()
                 database.add_frame(table, rows)
-            database.add_frame(RUNS, runs)
+            database.add_frame(RUNS, runs.with_columns(status=pl.lit("done")))  # done when this is swapped in
             database.add_frame(
                 FINDINGS, warehouse.table("ops", FINDINGS).filter(pl.col("run_id").is_in(runs["run_id"].to_list()))
             )

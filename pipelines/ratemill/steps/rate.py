@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ratemill.book.model import Book
 from ratemill.documents.spreadsheet import spreadsheet_csv
 from ratemill.errors import DataRefusedError, InvariantError
 from ratemill.findings import Finding, Severity
@@ -22,7 +21,7 @@ from ratemill.rating.shard import rate_shard
 from ratemill.resources import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
@@ -122,7 +121,7 @@ def _shards(known: pl.DataFrame, owners: pl.DataFrame, period: BillingPeriod, ca
 
 
 def _metered_frames(
-    warehouse: Warehouse, numbers: list[int], known: pl.DataFrame, owners: pl.DataFrame, calendars: Calendars
+    warehouse: Warehouse, numbers: Sequence[int], known: pl.DataFrame, owners: pl.DataFrame, calendars: Calendars
 ) -> Iterator[pl.DataFrame]:
     """Each shard's metered usage with the columns of its series, owner and cell."""
     series = known.select(
@@ -184,7 +183,7 @@ def reject_findings(context: Context, checked: Checked, *, severity: Severity) -
         Finding(
             severity,
             f"usage.{row['rule']}",
-            f"{_seen(row)} {row['message']}"
+            f"{_seen(row['value'])}{row['message']}"
             f" ({row['rows']:,} {'row' if row['rows'] == 1 else 'rows, this is the first'})",
             file=row["file"],
             row=row["row_number"],
@@ -195,8 +194,15 @@ def reject_findings(context: Context, checked: Checked, *, severity: Severity) -
     )
 
 
-def _seen(row: dict[str, Any]) -> str:
-    return str(row["column"]) if row["value"] is None else f"{row['column']} = {row['value']!r}"
+_LONGEST_VALUE = 60
+
+
+def _seen(value: str | None) -> str:
+    """The value as a message shows it, with a blank behind it; nothing where there is none."""
+    if value is None:
+        return ""
+    shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
+    return f"{shown!r} "
 
 
 def _refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -> None:
@@ -206,8 +212,8 @@ def _refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -
     if considered and facts["rows_rejected"] > limit * considered:
         share = 100 * facts["rows_rejected"] / considered
         raise DataRefusedError(
-            f"{facts['rows_rejected']:,} of {considered:,} usage rows of {period} are rejected ({share:.2f} %), more than"
-            f" [policy] max_rejected_share = {limit} allows; no invoice was drafted → the reasons:",
+            f"{facts['rows_rejected']:,} of {considered:,} usage rows of {period} are rejected ({share:.2f} %), more"
+            f" than [policy] max_rejected_share = {limit} allows; no invoice was drafted → the reasons:",
             findings=reject_findings(context, checked, severity=Severity.ERROR),
         )
 
@@ -222,8 +228,8 @@ def _unpriced_findings(context: Context, unpriced: pl.DataFrame, period: Billing
             Severity.ERROR if blocking else Severity.WARNING,
             "usage.unpriced",
             f"account {row['account_id']}: {row['quantity'].normalize():f} {row['usage_unit']} of {row['sku_id']} from"
-            f" {row['first_usage']:%Y-%m-%d %H:%M} to {row['last_usage']:%Y-%m-%d %H:%M} UTC ({row['records']:,} records)"
-            f" have no price: {row['reason']}",
+            f" {row['first_usage']:%Y-%m-%d %H:%M} to {row['last_usage']:%Y-%m-%d %H:%M} UTC"
+            f" ({row['records']:,} records) have no price: {row['reason']}",
             "add a price to book/prices.csv, or correct its currency, region or validity",
         )
         for row in unpriced.iter_rows(named=True)

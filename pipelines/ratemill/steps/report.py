@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ratemill.documents.environment import make_environment
 from ratemill.documents.invoice import build_invoice
@@ -20,13 +20,13 @@ from ratemill.io.atomic import StagedFolder, make_private_folder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.resources import sql
 from ratemill.tables.charges import CHARGES
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import polars as pl
+    import jinja2
 
+    from ratemill.io.warehouse import Drafts
     from ratemill.steps.check import Checked
     from ratemill.steps.context import Context
     from ratemill.steps.rate import Rated
@@ -41,20 +41,35 @@ def report(context: Context, checked: Checked, rated: Rated) -> int:
     previous_run = previous["run_id"] if previous else None
     target = context.workspace.out(checked.period)
     with context.progress.step("report", unit="files") as step:
-        manifest = {"run_id": rated.run_id, "previous_run_id": previous_run, "files": {}}
+        hashes: dict[str, str] = {}
         with StagedFolder(target) as folder:
             for name, data in _files(context, checked, rated, previous_run):
                 path = folder / name
                 make_private_folder(path.parent)
                 path.write_bytes(data)
                 path.chmod(0o600)
-                manifest["files"][name] = hashlib.sha256(data).hexdigest()
+                hashes[name] = hashlib.sha256(data).hexdigest()
                 step.advance()
+            manifest = {"run_id": rated.run_id, "previous_run_id": previous_run, "files": hashes}
             text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        count = len(manifest["files"])
+        count = len(hashes)
         step.done(f"{count:,} files in {context.workspace.relative(target)}")
     return count
+
+
+def require_invoiced(context: Context, checked: Checked) -> None:
+    """Refuse to report on invoices that other inputs led to.
+
+    Raises:
+        UsageError: there is no run with exactly these inputs.
+    """
+    run = context.warehouse.current_run(checked.period)
+    if run is None or run["run_id"] != checked.run_id:
+        raise UsageError(
+            f"{checked.period} has no invoices of these inputs (run {checked.run_id})"
+            f" → run: ratemill invoice --period {checked.period}"
+        )
 
 
 def is_reported(context: Context, checked: Checked) -> bool:
@@ -72,20 +87,14 @@ def is_reported(context: Context, checked: Checked) -> bool:
 
 def _files(context: Context, checked: Checked, rated: Rated, previous_run: str | None) -> Iterator[tuple[str, bytes]]:
     warehouse, config, book, period = context.warehouse, context.config, checked.book, checked.period
-    of_period = {"period": str(period)}
-    on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
-    invoices = warehouse.table("billing", INVOICES, "period = $period", of_period).sort(
-        "billing_account_id", "currency"
-    )
-    lines = warehouse.table("billing", INVOICE_LINES, on_invoice, of_period).sort("invoice_id", "line_number")
-    taxes = warehouse.table("billing", TAX_LINES, on_invoice, of_period).sort("invoice_id", "tax_code", "category")
+    drafts = warehouse.drafts(period)
     environment = make_environment(context.workspace.templates)
     pdf = InvoicePdf(environment) if config.output.pdf else None
     logo = _logo(context)
     accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
-    lines_of = lines.partition_by("invoice_id", as_dict=True)
-    taxes_of = taxes.partition_by("invoice_id", as_dict=True)
-    for invoice in invoices.iter_rows(named=True):
+    lines_of = drafts.lines.partition_by("invoice_id", as_dict=True)
+    taxes_of = drafts.taxes.partition_by("invoice_id", as_dict=True)
+    for invoice in drafts.invoices.iter_rows(named=True):
         key = (invoice["invoice_id"],)
         document = build_invoice(
             invoice=invoice,
@@ -99,7 +108,7 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
         )
         yield from render_invoice_files(document, lines_of[key], environment, pdf, html=config.output.html)
     if config.output.html:
-        yield from _reports(context, checked, rated, previous_run, invoices, lines, taxes, environment)
+        yield from _reports(context, checked, rated, drafts, previous_run=previous_run, environment=environment)
     rejects = warehouse.frame(
         sql("core/rejects_of_period"),
         {"files": checked.files["file_id"].to_list(), "period": str(period), "most": _MOST_REJECTS},
@@ -109,9 +118,14 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
 
 
 def _reports(
-    context: Context, checked: Checked, rated: Rated, previous_run: str | None, invoices: pl.DataFrame,
-    lines: pl.DataFrame, taxes: pl.DataFrame, environment: Any,
-) -> Iterator[tuple[str, bytes]]:  # fmt: skip
+    context: Context,
+    checked: Checked,
+    rated: Rated,
+    drafts: Drafts,
+    *,
+    previous_run: str | None,
+    environment: jinja2.Environment,
+) -> Iterator[tuple[str, bytes]]:
     store = ChargeStore(context.workspace.charges)
     book, period, facts = checked.book, checked.period, rated.facts
     formats = [kind for kind in ("html", "pdf", "json", "csv") if kind != "pdf" or context.config.output.pdf]
@@ -121,9 +135,9 @@ def _reports(
         previous_charges=(
             store.all_charges(period.shift(-1), previous_run) if previous_run else CHARGES.empty().lazy()
         ),
-        invoices=invoices,
-        invoice_lines=lines,
-        tax_lines=taxes,
+        invoices=drafts.invoices,
+        invoice_lines=drafts.lines,
+        tax_lines=drafts.taxes,
         accounts=book.accounts,
         projects=book.projects,
         skus=book.skus,

@@ -109,6 +109,10 @@ class Table:
         """No rows, the right columns."""
         return pl.DataFrame(schema=self.polars_schema)
 
+    def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``frame`` with this table's columns, in order, cast to its types; a value that does not fit raises."""
+        return frame.select(self.names).cast(self.polars_schema)
+
     @cached_property
     def pandera_schema(self) -> pa.DataFrameSchema:
         """The contract: dtypes, nulls, values, key. Validate frames, not lazy frames (those check no value)."""

@@ -21,7 +21,6 @@ from ratemill.tables.usage import ROW_COLUMNS, SERIES_COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ratemill.config import Usage as UsageConfig
     from ratemill.usage.mapping import ColumnMapping
 
 SERIES_NAMES = [column.name for column in SERIES_COLUMNS]
@@ -46,14 +45,14 @@ class Intake:
     rows_rejected: int
 
 
-def take_in(raw: pl.DataFrame, mapping: ColumnMapping, config: UsageConfig, *, first_row: int = 1) -> Intake:
+def take_in(raw: pl.DataFrame, mapping: ColumnMapping, *, first_row: int = 1) -> Intake:
     """Map, normalise and check a slice of a usage file whose first row has number ``first_row``."""
     numbered = raw.with_columns(row_number=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64))
     kept = _keep_filtered(numbered, mapping)
     mapped = _mapped(kept, mapping)
     coded, raw_series = _code_series(mapped)
     series, series_failures = _check_series(raw_series)
-    rows = _normalise_rows(coded, config)
+    rows = _normalise_rows(coded)
     row_failures = _check_rows(rows, coded)
     rejects = _rejects(coded, row_failures, series_failures)
     bad = rejects.select("row_number").unique()
@@ -178,18 +177,18 @@ def _parse_tags(text: str) -> tuple[str | None, str | None]:
     return json.dumps(tags, ensure_ascii=False, sort_keys=True, separators=(",", ":")), None
 
 
-def _normalise_rows(coded: pl.DataFrame, config: UsageConfig) -> pl.DataFrame:
+def _normalise_rows(coded: pl.DataFrame) -> pl.DataFrame:
     """Instants at microseconds UTC, the end defaulting to one hour after the start, the quantity a decimal."""
     start = pl.col("usage_start").dt.convert_time_zone("UTC").cast(INSTANT)
     end = pl.col("usage_end").dt.convert_time_zone("UTC").cast(INSTANT)
     return coded.with_columns(
         usage_start=start,
         usage_end=end.fill_null(start + pl.duration(hours=1)),
-        quantity=_quantity(coded.schema["quantity"], config),
+        quantity=_quantity(coded.schema["quantity"]),
     )
 
 
-def _quantity(dtype: pl.DataType, config: UsageConfig) -> pl.Expr:
+def _quantity(dtype: pl.DataType) -> pl.Expr:
     quantity = pl.col("quantity")
     if dtype.is_float():
         # The shortest decimal that reads back as the same float is what its writer meant (docs/limits.md).
@@ -291,7 +290,7 @@ def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame, columns: Iterable
     if cases["index"].null_count():
         raise AssertionError(f"usage frame has the wrong shape: {cases}")  # our own normalising is wrong
     expected = {column.name: column.expected() for column in columns}
-    return cases.select(
+    failed: pl.DataFrame = cases.select(
         index=pl.col("index").cast(pl.UInt32),
         column=pl.when(pl.col("check") == _END_AFTER_START).then(pl.lit("usage_end")).otherwise("column"),
         value=pl.when(pl.col("check") == _END_AFTER_START)
@@ -311,6 +310,7 @@ def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame, columns: Iterable
         .then(pl.lit("must be after usage_start"))
         .otherwise(pl.lit("must be ") + pl.col("column").replace_strict(expected, default="valid")),
     )  # fmt: skip
+    return failed
 
 
 _END_AFTER_START = "usage_end_after_start"

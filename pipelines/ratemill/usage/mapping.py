@@ -102,20 +102,24 @@ def _type_problem(ours: str, theirs: str, dtype: pl.DataType, config: UsageConfi
     if ours == "quantity":
         return _quantity_problem(theirs, dtype, config)
     if ours in ("usage_start", "usage_end"):
-        if not isinstance(dtype, pl.Datetime):
-            return SchemaProblem(theirs, f"{theirs!r} is {dtype}, expected a timestamp with a time zone", _INSTANT_CURE)
-        if dtype.time_zone is None:
-            return SchemaProblem(
-                theirs, f"{theirs!r} is a timestamp without a time zone, so its instants are ambiguous", _INSTANT_CURE
-            )
-        return None
+        return _instant_problem(theirs, dtype)
     if ours == "tags":
-        if _is_text_map(dtype) or dtype in (pl.String, pl.Null):
-            return None
-        return SchemaProblem(theirs, f"{theirs!r} is {dtype}, expected a map of text to text, or JSON text", "")
-    if isinstance(dtype, pl.Categorical | pl.Enum) or dtype in (pl.String, pl.Null) or dtype.is_integer():
-        return None
-    return SchemaProblem(theirs, f"{theirs!r} is {dtype}, expected text", f"write {theirs} as text")
+        fits = _is_text_map(dtype) or dtype in (pl.String, pl.Null)
+        expected, cure = "a map of text to text, or JSON text", f"write {theirs} as MAP(VARCHAR, VARCHAR)"
+    else:
+        fits = isinstance(dtype, pl.Categorical | pl.Enum) or dtype in (pl.String, pl.Null) or dtype.is_integer()
+        expected, cure = "text", f"write {theirs} as text"
+    return None if fits else SchemaProblem(theirs, f"{theirs!r} is {dtype}, expected {expected}", cure)
+
+
+def _instant_problem(theirs: str, dtype: pl.DataType) -> SchemaProblem | None:
+    if not isinstance(dtype, pl.Datetime):
+        return SchemaProblem(theirs, f"{theirs!r} is {dtype}, expected a timestamp with a time zone", _INSTANT_CURE)
+    if dtype.time_zone is None:
+        return SchemaProblem(
+            theirs, f"{theirs!r} is a timestamp without a time zone, so its instants are ambiguous", _INSTANT_CURE
+        )
+    return None
 
 
 _INSTANT_CURE = "write it as TIMESTAMP with time zone UTC"
@@ -126,7 +130,7 @@ def _quantity_problem(theirs: str, dtype: pl.DataType, config: UsageConfig) -> S
         return SchemaProblem(
             theirs,
             f"{theirs!r} is {dtype}: a binary float cannot hold a decimal quantity exactly",
-            'write it as DECIMAL(38,12), or accept the shortest decimal of each float with [usage] float_quantity = "as_text"',
+            'write it as DECIMAL(38,12), or take each float\'s shortest decimal: [usage] float_quantity = "as_text"',
         )
     if dtype.is_float() or dtype.is_decimal() or dtype.is_integer() or dtype == pl.String:
         return None
