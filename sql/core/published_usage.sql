@@ -1,6 +1,6 @@
 -- Purpose: usage of a period as analysts see it, hour by hour, duplicates left out.
 -- Grain: one accepted usage record.
--- Parameters: none; reads usage_of_period.
+-- Parameters: none, reads usage_of_period.
 SELECT
     series.account_id,
     series.project_id,

@@ -1,6 +1,6 @@
 -- Purpose: the runs that count, with how many invoices they drafted.
 -- Grain: one period.
--- Parameters: none; reads the published database.
+-- Parameters: none, reads the published database.
 SELECT
     runs.period,
     runs.run_id,

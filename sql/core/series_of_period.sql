@@ -1,6 +1,6 @@
 -- Purpose: the series that have usage around a period, each with how many records and how much.
 -- Grain: one series.
--- Parameters: none; reads usage_of_period.
+-- Parameters: none, reads usage_of_period.
 SELECT
     series.*,
     counted.records

@@ -1,4 +1,4 @@
--- Purpose: usage as it was billed, by resource and local day (or hour, as configured); [output] publish_usage = "hour"
+-- Purpose: usage as it was billed, by resource and local day (or hour, as configured), [output] publish_usage = "hour"
 --          publishes every record instead.
 -- Grain: one charge of kind usage.
 -- Parameters: none.

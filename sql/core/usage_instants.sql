@@ -1,4 +1,4 @@
--- Purpose: the instants at which usage of a period starts; a month of hours, however many rows there are.
+-- Purpose: the instants at which usage of a period starts, a month of hours, however many rows there are.
 -- Grain: one instant.
 -- Parameters: $widest_start, $widest_end.
 SELECT DISTINCT usage_start

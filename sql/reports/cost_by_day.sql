@@ -1,4 +1,4 @@
--- Purpose: what each UTC day costs. (Charges are cut at local days; their first instant decides.)
+-- Purpose: what each UTC day costs. (Charges are cut at local days, their first instant decides.)
 -- Grain: one period, billing account, day and currency.
 -- Parameters: none.
 SELECT

@@ -1,4 +1,4 @@
--- Purpose: what each value of each tag costs. A charge with several tags counts under each; untagged charges have
+-- Purpose: what each value of each tag costs. A charge with several tags counts under each, untagged charges have
 --          no tag, so that the sum over one tag and the rows without it is the whole.
 -- Grain: one period, billing account, tag, value and currency.
 -- Parameters: none.

@@ -1,4 +1,4 @@
--- Purpose: charges in the columns of FOCUS 1.4, Cost and Usage. Cost before tax; exact products on usage rows.
+-- Purpose: charges in the columns of FOCUS 1.4, Cost and Usage. Cost before tax, exact products on usage rows.
 -- Grain: one charge.
 -- Parameters: none.
 SELECT

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ratemill.errors import UsageError
+from ratemill.frames import collect
+from ratemill.money import QUANTITY
 from ratemill.usage.mapping import ColumnMapping, map_columns
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class OpenUsageFile:
         columns = scan.select(self.mapping.file_columns)
         for offset in range(0, self.rows, SLICE_ROWS):
             with _damage_refused():
-                frame = columns.slice(offset, SLICE_ROWS).collect()
+                frame = collect(columns.slice(offset, SLICE_ROWS))
             if frame.height != min(SLICE_ROWS, self.rows - offset):
                 raise FileRefusedError("damaged Parquet: it holds fewer rows than its footer says → ask for it again")
             yield offset + 1, frame
@@ -166,12 +168,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _quantity_total(file: UsageFile, mapping: ColumnMapping) -> Decimal:
     column = pl.col(mapping.columns["quantity"])
     with _damage_refused():
-        total = (
-            pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
-            .select(column.cast(pl.Decimal(38, 12)).sum())
-            .collect(engine="streaming")
-            .item()
-        )
+        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        total = collect(scan.select(column.cast(QUANTITY).sum())).item()
     return Decimal(0) if total is None else Decimal(total)
 
 

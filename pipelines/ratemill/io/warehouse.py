@@ -136,6 +136,7 @@ class Warehouse:
                     self._connection.execute(
                         f"CREATE TABLE IF NOT EXISTS {schema}.{table.name} ({table.duckdb_columns()})"
                     )
+            self._connection.execute(f"CREATE VIEW IF NOT EXISTS raw.rejected_rows AS {sql('raw/rejected_rows')}")
             self._connection.execute("CREATE TABLE IF NOT EXISTS ops.format (version INTEGER NOT NULL)")
             version = self._row("SELECT max(version) FROM ops.format")
             if version is None or version[0] is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.errors import UsageError
+from ratemill.frames import collect
 from ratemill.money import QUANTITY
 from ratemill.period import BillingPeriod
 from ratemill.resources import shipped
@@ -156,8 +157,7 @@ class Size:
 
 def write_manifest(file: Path) -> None:
     """Write ``<file>.manifest.json``, with which a meter says what it sent: hash, rows, and total quantity."""
-    totals = pl.scan_parquet(file).select(rows=pl.len(), quantity=pl.col("quantity").sum()).collect()
-    rows, quantity = totals.row(0)
+    rows, quantity = collect(pl.scan_parquet(file).select(rows=pl.len(), quantity=pl.col("quantity").sum())).row(0)
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     manifest = {"sha256": sha256, "rows": rows, "quantity_total": format(quantity, "f")}
