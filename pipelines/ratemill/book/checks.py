@@ -1,0 +1,130 @@
+"""Every check of the book, in one list. Each takes the book and returns what is wrong with it.
+
+The values of single cells, keys and columns are checked when the files are read, against each table's contract; here
+is what only the whole book can tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ratemill.book.accounts import (
+    billing_accounts_exist,
+    countries_are_known,
+    currencies_are_known,
+    languages_are_known,
+    payers_decide,
+    payers_have_prices_in_their_currency,
+    payers_pay_for_themselves,
+    price_lists_exist,
+    project_accounts_exist,
+    projects_are_at_one_account,
+    time_zones_are_known,
+)
+from ratemill.book.prices import (
+    cap_is_not_below_minimum,
+    flat_at_zero_has_a_fee,
+    price_is_given,
+    price_windows_exist,
+    prices_do_not_overlap,
+    prices_leave_no_hole,
+    tiers_agree,
+    tiers_are_whole,
+)
+from ratemill.book.rows import findings_for, instant
+from ratemill.book.skus import price_skus_exist, skus_have_a_price, units_can_be_converted
+from ratemill.book.taxes import (
+    account_tax_codes_exist,
+    payers_find_a_tax,
+    payers_find_only_one_tax,
+    sku_tax_categories_exist,
+    tax_rates_do_not_overlap,
+    tax_rates_fit_their_kind,
+    untaxed_kinds_have_a_note,
+)
+from ratemill.book.windows import window_days_are_known, window_times_are_known
+from ratemill.findings import Finding, capped
+from ratemill.tables.book import BOOK_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratemill.book.model import Book
+
+
+def validities_run_forward(book: Book) -> list[Finding]:
+    """A row that applies from an instant to another applies at least at the first: ``valid_from < valid_to``."""
+    found: list[Finding] = []
+    for table in BOOK_TABLES:
+        if {"valid_from", "valid_to"} <= set(table.names):
+            found += findings_for(
+                book.frame(table.name).filter(pl.col("valid_from") >= pl.col("valid_to")),
+                rule=f"{table.name}.validity",
+                message=lambda row: (
+                    f"the row would end at {instant(row['valid_to'], empty='open')}, which is not after "
+                    f"its start at {instant(row['valid_from'], empty='ever')}, so it would never apply"
+                ),
+                cure="valid_to is the first instant or day at which the row no longer applies; empty is open",
+                column="valid_to",
+            )
+    return found
+
+
+def rates_are_between_two_currencies(book: Book) -> list[Finding]:
+    """An exchange rate is between two currencies."""
+    return findings_for(
+        book.fx_rates.filter(pl.col("base") == pl.col("quote")),
+        rule="fx_rates.same_currency",
+        message=lambda row: f"the rate is from {row['base']} to itself",
+        cure="mend base or quote, or remove the row",
+        column="quote",
+    )
+
+
+CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
+    # accounts and projects
+    billing_accounts_exist,
+    payers_pay_for_themselves,
+    payers_decide,
+    countries_are_known,
+    currencies_are_known,
+    languages_are_known,
+    time_zones_are_known,
+    price_lists_exist,
+    payers_have_prices_in_their_currency,
+    project_accounts_exist,
+    projects_are_at_one_account,
+    # SKUs and windows
+    units_can_be_converted,
+    skus_have_a_price,
+    window_days_are_known,
+    window_times_are_known,
+    # prices
+    price_skus_exist,
+    price_windows_exist,
+    price_is_given,
+    tiers_agree,
+    tiers_are_whole,
+    flat_at_zero_has_a_fee,
+    cap_is_not_below_minimum,
+    prices_do_not_overlap,
+    prices_leave_no_hole,
+    # taxes
+    account_tax_codes_exist,
+    sku_tax_categories_exist,
+    tax_rates_fit_their_kind,
+    untaxed_kinds_have_a_note,
+    tax_rates_do_not_overlap,
+    payers_find_a_tax,
+    payers_find_only_one_tax,
+    # every table
+    validities_run_forward,
+    rates_are_between_two_currencies,
+)
+
+
+def check_book(book: Book) -> list[Finding]:
+    """Everything wrong with the book, at most 20 findings per rule and file (see :func:`ratemill.findings.capped`)."""
+    return capped(finding for check in CHECKS for finding in check(book))

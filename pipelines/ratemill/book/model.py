@@ -1,0 +1,122 @@
+"""The book as frames: what a provider sells, to whom, at which price and tax."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from ratemill.tables.book import BOOK_TABLES, PRICES
+from ratemill.tables.columns import INSTANT, TEXT, Column, Table
+
+SOURCE_FILE = "source_file"
+SOURCE_ROW = "source_row"
+SOURCE_DEFAULTS = "source_defaults"
+SOURCE_SCHEMA = pl.Schema({SOURCE_FILE: TEXT, SOURCE_ROW: pl.Int64, SOURCE_DEFAULTS: TEXT})
+"""Where a row came from, behind the columns of the contract: the file as messages name it, the line an editor shows,
+and the columns the file left empty that got their default, each followed by a space."""
+
+_TABLES = {table.name: table for table in BOOK_TABLES}
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """Every table of the book: the columns of its contract, then prices' ``attr.*``, then :data:`SOURCE_SCHEMA`.
+
+    ``book.prices.select(PRICES.names)`` is the contract alone. Compare books by :attr:`sha256`.
+    """
+
+    accounts: pl.DataFrame
+    projects: pl.DataFrame
+    skus: pl.DataFrame
+    prices: pl.DataFrame
+    windows: pl.DataFrame
+    taxes: pl.DataFrame
+    fx_rates: pl.DataFrame
+
+    @classmethod
+    def of(cls, **frames: pl.DataFrame) -> Book:
+        """A book of the given tables; the others are empty.
+
+        Columns that have a default or may be null can be left out, and so can where the rows came from.
+
+        Raises:
+            KeyError: for a name that is no table of the book.
+            pandera.errors.SchemaErrors: for a frame that breaks its contract.
+        """
+        for name in frames:
+            _TABLES[name]  # an unknown table is a mistake of the caller
+        return cls(
+            **{
+                name: _completed(table, frames[name]) if name in frames else without_rows(table)
+                for name, table in _TABLES.items()
+            }
+        )
+
+    def frame(self, table: str) -> pl.DataFrame:
+        """The frame of a table, by name."""
+        frame: pl.DataFrame = getattr(self, table)
+        return frame
+
+    @property
+    def price_attributes(self) -> list[str]:
+        """Names of the ``attr.*`` columns of the prices, sorted."""
+        return sorted(name for name in self.prices.columns if name.startswith(str(PRICES.open_prefix)))
+
+    @property
+    def price_conditions(self) -> list[str]:
+        """Columns that narrow a price down; empty means any: region, window, and every ``attr.*``."""
+        return ["region", "window", *self.price_attributes]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content: every value counts; file names, formats, row order and empty attributes do not."""
+        digest = hashlib.sha256()
+        for name, table in _TABLES.items():
+            digest.update(f"{name}:{_content_hash(self.frame(name), table)}\n".encode())
+        return digest.hexdigest()
+
+
+def without_rows(table: Table) -> pl.DataFrame:
+    """The frame of a table that has no file."""
+    return pl.DataFrame(schema={**table.polars_schema, **SOURCE_SCHEMA})
+
+
+def _completed(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with the columns it leaves out, in the contract's order, proven to keep the contract."""
+    frame = frame.with_columns(_default(column) for column in table.columns if column.name not in frame.columns)
+    frame = frame.with_columns(
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in SOURCE_SCHEMA.items() if name not in frame.columns
+    )
+    known = {*table.names, *SOURCE_SCHEMA}
+    extra = sorted(
+        name for name in frame.columns if name not in known and table.open_prefix and name.startswith(table.open_prefix)
+    )
+    table.validate(frame)
+    return frame.select(*table.names, *extra, *SOURCE_SCHEMA)
+
+
+def _default(column: Column) -> pl.Expr:
+    if column.default is None:
+        return pl.lit(None, dtype=column.dtype).alias(column.name)
+    if column.dtype == pl.Boolean:
+        return pl.lit(column.default == "true").alias(column.name)
+    return pl.lit(column.default).cast(column.dtype).alias(column.name)
+
+
+def _content_hash(frame: pl.DataFrame, table: Table) -> str:
+    """SHA-256 of the rows as sorted, unambiguous text."""
+    extra = sorted(set(frame.columns) - {*table.names, *SOURCE_SCHEMA})
+    filled = [name for name in extra if frame[name].null_count() < frame.height]
+    text = frame.select(_unambiguous(name, frame.schema[name]) for name in [*table.names, *filled])
+    return hashlib.sha256(text.sort(text.columns).write_csv(quote_style="always").encode()).hexdigest()
+
+
+def _unambiguous(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A value as text behind a mark, so that an empty cell differs from every text."""
+    column = pl.col(name)
+    if dtype == INSTANT:
+        column = column.dt.epoch("us")
+    return pl.when(column.is_null()).then(pl.lit("-")).otherwise(pl.lit("=") + column.cast(TEXT)).alias(name)
