@@ -1,0 +1,158 @@
+"""What all commands share: options, the workspace they work on, and how they end."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ratemill import logs
+from ratemill.errors import UsageError
+
+if TYPE_CHECKING:
+    from ratemill.period import BillingPeriod
+    from ratemill.workspace import Workspace
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR",
+        show_default=False,
+        help="Folder with ratemill.toml; else $RATEMILL_WORKSPACE, else the current folder.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="End with one JSON object as the last line of stdout.")]
+LogFormatOption = Annotated[
+    logs.LogFormat, typer.Option("--log-format", help="Log lines on stderr: for people, or one JSON object per line.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr; no progress.")]
+PeriodOption = Annotated[
+    str,
+    typer.Option(
+        "--period",
+        "-p",
+        metavar="YYYY-MM",
+        show_default=False,
+        help="Billing period: 2026-10, a range 2026-01..2026-10, or last (the month before today, UTC).",
+    ),
+]
+
+opened_workspace: ContextVar[Workspace | None] = ContextVar("opened_workspace", default=None)
+"""The workspace of this command, for the report of an internal error."""
+
+
+def open_workspace(workspace: Path | None, *, log_format: logs.LogFormat = "text", quiet: bool = False) -> Workspace:
+    """Set up logging and find the workspace of a command.
+
+    Raises:
+        UsageError: there is none, or its configuration is wrong.
+    """
+    from ratemill.workspace import find_workspace  # noqa: PLC0415 - pydantic takes half the time of --help
+
+    set_up_logging(log_format=log_format, quiet=quiet)
+    found = find_workspace(workspace)
+    opened_workspace.set(found)
+    return found
+
+
+def set_up_logging(*, log_format: logs.LogFormat = "text", quiet: bool = False) -> None:
+    """Log to stderr as the options say."""
+    logs.configure(log_format, level=logging.WARNING if quiet else logging.INFO)
+
+
+def read_periods(text: str) -> list[BillingPeriod]:
+    """The periods that ``--period`` names, in order; ``last`` is the month before today in UTC.
+
+    Raises:
+        UsageError: it is no period.
+    """
+    from ratemill.period import parse_periods  # noqa: PLC0415 - polars is not needed for --help
+
+    try:
+        return parse_periods(text, today=datetime.now(UTC).date())
+    except ValueError as error:
+        raise UsageError(f"--period: {error}") from None
+
+
+def read_period(text: str) -> BillingPeriod:
+    """The one period that ``--period`` names; see :func:`read_periods`."""
+    periods = read_periods(text)
+    if len(periods) != 1:
+        raise UsageError(f"--period: {text!r} names {len(periods)} periods, and this command takes one")
+    return periods[0]
+
+
+def read_clock(as_of: str | None) -> datetime:
+    """The instant ``--as-of`` names, else the clock's, in UTC.
+
+    Raises:
+        UsageError: it is no instant with an offset.
+    """
+    if as_of is None:
+        return datetime.now(UTC)
+    try:
+        instant = datetime.fromisoformat(as_of)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise UsageError(f"--as-of: {as_of!r} is no instant; write it as 2026-11-01T03:00:00Z")
+    return instant.astimezone(UTC)
+
+
+def finish(summary: dict[str, Any], *, json: bool) -> None:
+    """With ``--json``, print ``summary`` as the last line of stdout, ``status`` (``done``) and ``exit_code`` first.
+
+    Decimals are printed as text, so that no reader turns them into floats.
+    """
+    if json:
+        print_json({"status": "done", "exit_code": 0, **summary})
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    print_text(jsonlib.dumps(value, ensure_ascii=False, default=_as_text) + "\n")
+
+
+def print_text(text: str) -> None:
+    """All of ``text`` to stdout, or BrokenPipeError.
+
+    With an unbuffered stdout (``PYTHONUNBUFFERED``, common in containers) ``sys.stdout.write`` drops the rest
+    in silence when the system takes only a part of a large text.
+    """
+    sys.stdout.flush()
+    rest = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    r"""``text`` with everything that could steer a terminal made visible, as ``\x1b``; line breaks and tabs stay.
+
+    Names and values come from files of others; an escape sequence in one could rewrite what the screen shows.
+    """
+    return text.translate(_VISIBLE)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return str(value)
+
+
+_CONTROL = [*range(0x20), *range(0x7F, 0xA0)]
+_BIDIRECTIONAL = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_VISIBLE = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte
+    for code in (*_CONTROL, *_BIDIRECTIONAL)
+    if chr(code) not in "\n\t"
+}
