@@ -1,0 +1,394 @@
+"""Whole little worlds for property tests: a valid book, a month's usage, and its duplicates.
+
+Worlds are small (at most 40 records) and look for trouble: month ends in the payer's zone, days of 23 and 25 hours,
+projects that move, prices that change, usage without a price, quantities with twelve decimals, copies and conflicts.
+Their books pass every check: no price applies twice at one specificity, and every payer finds one tax.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+from hypothesis import strategies as st
+
+from reference.model import (
+    PUBLIC,
+    Account,
+    Book,
+    FxRate,
+    PriceTier,
+    Project,
+    Sku,
+    Tax,
+    Usage,
+    Window,
+    World,
+    midnight,
+    month_end,
+    month_start,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Features = Literal["per_unit", "everything"]
+"""per_unit: prices per unit and sums only. everything: all of "From usage to charges"."""
+
+MOST_RECORDS = 40
+PERIODS = ("2026-02", "2026-03", "2026-04", "2026-10", "2026-11")
+ZONES = (None, "UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland", "America/St_Johns")
+REGIONS = ("eu-1", "us-1")
+CURRENCIES = ("USD", "EUR", "JPY", "KWD")
+PLANS = ("gold", "silver")
+WINDOWS = (
+    Window(window="peak", days="mon tue wed thu fri", from_time="08:00", to_time="20:00"),
+    Window(window="off-peak", days="mon tue wed thu fri", from_time="00:00", to_time="08:00"),
+    Window(window="off-peak", days="mon tue wed thu fri", from_time="20:00", to_time="24:00"),
+    Window(window="off-peak", days="sat sun", from_time="00:00", to_time="24:00"),
+)
+TAXES = (
+    Tax(tax_code="us-none", country="US", rate=Decimal(0), kind="outside_scope"),
+    Tax(tax_code="us-ny", country="US", region="NY", rate=Decimal("8.875")),
+    Tax(tax_code="de", country="DE", rate=Decimal(19), valid_to=midnight(date(2026, 3, 1))),
+    Tax(tax_code="de", country="DE", rate=Decimal("19.5"), valid_from=midnight(date(2026, 3, 1))),
+    Tax(tax_code="de", country="DE", category="reduced", rate=Decimal(7)),
+    Tax(tax_code="us-none", country="US", category="reduced", rate=Decimal(0), kind="outside_scope"),
+    Tax(tax_code="reverse", country="FR", rate=Decimal(0), kind="reverse_charge", note="Reverse charge"),
+    Tax(
+        tax_code="reverse", country="FR", category="reduced", rate=Decimal(0), kind="reverse_charge",
+        note="Reverse charge",
+    ),
+)  # fmt: skip
+"""One tax for every payer and category of these worlds, whenever the month is; Germany's rate changes on a 1 March."""
+
+PLACES = (("US", None, None), ("US", "NY", None), ("DE", None, None), ("DE", "BY", "reverse"), ("FR", None, None))
+"""(country, state, tax code)."""
+
+_TRICKY_QUANTITIES = ("0", "1", "0.000000000001", "0.333333333333", "2.5", "99.999999999999", "1000", "100000.5")
+_TRICKY_PRICES = ("0", "1", "0.000000000001", "0.0074", "0.333333333333", "1.5", "12.345678901234", "100")
+
+
+def quantities() -> st.SearchStrategy[Decimal]:
+    """At least 0, at most twelve decimals."""
+    drawn = st.integers(0, 10**16).map(lambda units: Decimal(units).scaleb(-12))
+    return st.sampled_from(_TRICKY_QUANTITIES).map(Decimal) | drawn
+
+
+def money() -> st.SearchStrategy[Decimal]:
+    """Unit prices, fees, caps and minimums: at least 0, at most twelve decimals."""
+    drawn = st.integers(0, 10**15).map(lambda units: Decimal(units).scaleb(-12))
+    return st.sampled_from(_TRICKY_PRICES).map(Decimal) | drawn
+
+
+def _seldom(strategy: st.SearchStrategy[Decimal]) -> st.SearchStrategy[Decimal | None]:
+    return st.one_of(st.none(), st.none(), strategy)
+
+
+def bounds() -> st.SearchStrategy[Decimal]:
+    """Tier bounds and package sizes: above 0."""
+    return st.sampled_from(["0.5", "1", "3", "10", "100", "730", "5000.25"]).map(Decimal)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, features: Features = "per_unit", *, most_records: int = MOST_RECORDS) -> World:
+    """A valid world with at least one record."""
+    period = draw(st.sampled_from(PERIODS))
+    time_zone = draw(st.sampled_from(["UTC", "Europe/Berlin"]))
+    accounts = draw(_accounts())
+    zones = sorted({account.time_zone or time_zone for account in accounts})
+    instants = _instants(period, zones)
+    projects = draw(_projects(accounts, instants))
+    skus = draw(_skus(features))
+    currencies = sorted({account.currency for account in accounts})
+    prices = draw(_prices(skus, currencies, instants, features))
+    lists = {price.price_list for price in prices}
+    accounts = tuple(  # a list without any price is refused as a misspelling
+        replace(account, price_lists=tuple(name for name in account.price_lists if name in lists))
+        for account in accounts
+    )
+    book = Book(
+        accounts=accounts,
+        projects=projects,
+        skus=skus,
+        prices=prices,
+        windows=WINDOWS if features == "everything" else (),
+        taxes=TAXES,
+        fx_rates=draw(_fx_rates(period)) if features == "everything" else (),
+    )
+    return World(
+        book=book,
+        usage=draw(_usage(book, instants, features, most_records)),
+        period=period,
+        time_zone=time_zone,
+        detail=draw(st.sampled_from(["day", "hour"])) if features == "everything" else "day",
+    )
+
+
+# The book ------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def _accounts(draw: st.DrawFn) -> tuple[Account, ...]:
+    """One or two payers, each with up to one account it pays for; members have their payer's currency."""
+    found: list[Account] = []
+    for number in range(1, draw(st.integers(1, 2)) + 1):
+        country, state, tax_code = draw(st.sampled_from(PLACES))
+        payer = Account(
+            account_id=f"payer-{number}",
+            name=f"Payer {number}",
+            currency=draw(st.sampled_from(CURRENCIES)),
+            country=country,
+            state=state,
+            tax_code=tax_code,
+            time_zone=draw(st.sampled_from(ZONES)),
+            price_lists=draw(_list_names()),
+        )
+        found.append(payer)
+        if draw(st.booleans()):
+            found.append(
+                replace(
+                    payer,
+                    account_id=f"member-{number}",
+                    name=f"Member {number}",
+                    billing_account_id=payer.account_id,
+                    time_zone=draw(st.sampled_from(ZONES)),
+                    price_lists=draw(_list_names()),
+                )
+            )
+    return tuple(found)
+
+
+def _list_names() -> st.SearchStrategy[tuple[str, ...]]:
+    return st.sampled_from([(), ("deal",), ("deal", "plan"), ("plan", "deal"), (PUBLIC, "deal")])
+
+
+@st.composite
+def _projects(draw: st.DrawFn, accounts: Sequence[Account], instants: Sequence[datetime]) -> tuple[Project, ...]:
+    """Projects that stay, or move to any account at an instant of the month, maybe after a while outside the book."""
+    found: list[Project] = []
+    for name in ("red", "blue")[: draw(st.integers(0, 2))]:
+        cuts = sorted(draw(st.lists(st.sampled_from(instants), unique=True, max_size=2)))
+        stretches = list(pairwise([None, *cuts, None]))
+        for number, (start, end) in enumerate(stretches):
+            if len(stretches) > 1 and draw(st.integers(0, 5)) == 0:
+                continue
+            owner = draw(st.sampled_from(accounts)).account_id
+            found.append(
+                Project(project_id=name, account_id=owner, name=f"{name} {number}", valid_from=start, valid_to=end)
+            )
+    return tuple(found)
+
+
+@st.composite
+def _skus(draw: st.DrawFn, features: Features) -> tuple[Sku, ...]:
+    return tuple(
+        Sku(
+            sku_id=f"sku-{number}",
+            usage_unit="hour",
+            pricing_unit="month",
+            units_per_pricing_unit=draw(st.sampled_from(["1", "730", "hours_in_month", "1000", "3"])),
+            aggregation=draw(st.sampled_from(["sum", "sum", "max", "mean", "p95"]))
+            if features == "everything"
+            else "sum",
+            record_increment=draw(st.sampled_from([None, None, Decimal(1), Decimal("0.25")]))
+            if features == "everything"
+            else None,
+            tax_category=draw(st.sampled_from(["standard", "standard", "reduced"])),
+        )
+        for number in range(1, draw(st.integers(1, 2)) + 1)
+    )
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What a price row asks for."""
+
+    region: str | None = None
+    window: str | None = None
+    plan: str | None = None
+
+
+_ANY = _Condition()
+_EU, _US = (_Condition(region=region) for region in REGIONS)
+_PEAK, _OFF_PEAK = _Condition(window="peak"), _Condition(window="off-peak")
+_GOLD, _SILVER = (_Condition(plan=plan) for plan in PLANS)
+_SIMPLE_SHAPES = ((_ANY,), (_ANY, _EU), (_EU, _US), (_ANY, _EU, _US), (_US,))
+_SHAPES = (
+    *_SIMPLE_SHAPES,
+    (_ANY, _PEAK),
+    (_PEAK, _OFF_PEAK),
+    (_ANY, _GOLD),
+    (_ANY, _GOLD, _SILVER),
+    (_ANY, _EU, replace(_EU, window="peak")),
+    (_ANY, _EU, replace(_EU, plan="gold"), replace(_EU, plan="gold", window="off-peak")),
+    (_ANY, _GOLD, replace(_GOLD, window="peak"), replace(_GOLD, region="eu-1", window="peak")),
+)
+"""Conditions of the prices of one list, SKU and currency: of those that can apply together, no two are as specific."""
+
+
+@st.composite
+def _prices(
+    draw: st.DrawFn, skus: Sequence[Sku], currencies: Sequence[str], instants: Sequence[datetime], features: Features
+) -> tuple[PriceTier, ...]:
+    """Prices of each list, SKU and currency; some are missing or in another currency only."""
+    rows: list[PriceTier] = []
+    number = 0
+    others = [currency for currency in CURRENCIES if currency not in currencies]
+    for sku in skus:
+        for name in (PUBLIC, "deal", "plan"):
+            kinds = (
+                ["own", "own", "own", "other", "none"] if name == PUBLIC else ["none", "none", "none", "own", "other"]
+            )
+            kind = draw(st.sampled_from(kinds))
+            sold_in = {"own": currencies, "other": [draw(st.sampled_from(others))], "none": []}[kind]
+            for currency in sold_in:
+                shape = draw(st.sampled_from(_SHAPES if features == "everything" else _SIMPLE_SHAPES))
+                for condition in shape:
+                    for start, end in draw(_versions(instants)):
+                        number += 1
+                        common = {
+                            "price_id": f"price-{number:02d}",
+                            "price_list": name,
+                            "sku_id": sku.sku_id,
+                            "currency": currency,
+                            "valid_from": start,
+                            "valid_to": end,
+                            "region": condition.region,
+                            "window": condition.window,
+                            "attributes": {"plan": condition.plan} if condition.plan else {},
+                        }
+                        rows += draw(_tiers(common, features))
+    if not rows:  # a provider without any price is no valid book
+        rows.append(
+            PriceTier(price_id="price-00", sku_id=skus[0].sku_id, currency=currencies[0], unit_price=draw(money()))
+        )
+    return tuple(rows)
+
+
+@st.composite
+def _versions(draw: st.DrawFn, instants: Sequence[datetime]) -> list[tuple[datetime | None, datetime | None]]:
+    """One to three stretches of time without overlap; sometimes one is left out."""
+    cuts = sorted(draw(st.sampled_from([0, 0, 1, 2]).flatmap(lambda size: _some(instants, size))))
+    stretches = list(pairwise([None, *cuts, None]))
+    if len(stretches) > 1 and draw(st.integers(0, 4)) == 0:
+        stretches.pop(draw(st.integers(0, len(stretches) - 1)))
+    return stretches
+
+
+def _some(instants: Sequence[datetime], size: int) -> st.SearchStrategy[list[datetime]]:
+    return st.lists(st.sampled_from(instants), unique=True, min_size=size, max_size=size)
+
+
+@st.composite
+def _tiers(draw: st.DrawFn, common: dict[str, Any], features: Features) -> list[PriceTier]:
+    mode = draw(st.sampled_from(["per_unit", "graduated", "volume"])) if features == "everything" else "per_unit"
+    if features == "everything":
+        minimum, cap = draw(_seldom(money())), draw(_seldom(money()))
+        if minimum is not None and cap is not None:
+            minimum, cap = sorted((minimum, cap))
+        common = common | {"cap": cap, "minimum": minimum, "tier_reset": draw(st.integers(0, 3)) == 0}
+    if mode == "per_unit":
+        return [PriceTier(**common, unit_price=draw(money()))]
+    common = common | {
+        "mode": mode,
+        "scope": draw(st.sampled_from(["account", "project", "resource"])),
+        "flat_at_zero": draw(st.booleans()),
+    }
+    closed = sorted(draw(st.lists(bounds(), unique=True, max_size=2)))
+    return [
+        PriceTier(
+            **common,
+            up_to=up_to,
+            unit_price=draw(money()),
+            flat_fee=draw(st.just(Decimal(0)) | money()),
+            package_size=draw(st.none() | bounds()),
+        )
+        for up_to in [*closed, None]
+    ]
+
+
+@st.composite
+def _fx_rates(draw: st.DrawFn, period: str) -> tuple[FxRate, ...]:
+    """Rates of most pairs, some of them in the other direction, from a few days around the month."""
+    first = date.fromisoformat(f"{period}-01")
+    found = []
+    for base, quote in combinations(CURRENCIES, 2):
+        pair = draw(st.sampled_from([(base, quote), (quote, base)]))
+        for offset in draw(st.sampled_from([(), (-3,), (-3,), (-3, 9), (0, 20)])):
+            rate = draw(st.sampled_from(["1", "0.3", "1.085", "0.006666666667", "149.25"]))
+            day = first + timedelta(days=offset)
+            found.append(FxRate(date=day, base=pair[0], quote=pair[1], rate=Decimal(rate)))
+    return tuple(found)
+
+
+# Usage ---------------------------------------------------------------------------------------------------------------
+
+
+def _instants(period: str, zones: Sequence[str]) -> list[datetime]:
+    """Whole UTC hours where something can go wrong: month ends in each zone, clock changes, midnights, and between."""
+    found: set[datetime] = set()
+    for zone in zones:
+        edges = [month_start(period, zone), month_end(period, zone)]
+        found |= {_hour(edge) + timedelta(hours=hours) for edge in edges for hours in (-1, 0, 1)}
+    first = month_start(period, "UTC")
+    found |= {first + timedelta(days=day, hours=hour) for day in (6, 7, 14, 24, 27) for hour in (0, 1, 7, 12, 23)}
+    return sorted(found)
+
+
+def _hour(instant: datetime) -> datetime:
+    return instant.replace(minute=0)
+
+
+@st.composite
+def _usage(
+    draw: st.DrawFn, book: Book, instants: Sequence[datetime], features: Features, most_records: int
+) -> tuple[Usage, ...]:
+    """Bursts of consecutive hours, then copies and conflicts of some records."""
+    records: list[Usage] = []
+    for burst in range(draw(st.sampled_from([1, 3, 4, 6, 8]))):
+        record = draw(_record(book, instants, features, burst))
+        hours = draw(st.sampled_from([1, 2, 3, 6]))
+        records += [
+            replace(
+                record,
+                usage_start=record.usage_start + timedelta(hours=hour),
+                usage_end=record.usage_end and record.usage_end + timedelta(hours=hour),
+                quantity=draw(quantities()),
+                record_id=record.record_id and f"{record.record_id}-{hour}",
+            )
+            for hour in range(hours)
+        ]
+    for original in draw(st.lists(st.sampled_from(records), max_size=4)):
+        change = draw(st.sampled_from(["none", "none", "label", "quantity"]))
+        records.append(
+            replace(
+                original,
+                resource_name="renamed" if change == "label" else original.resource_name,
+                quantity=original.quantity + 1 if change == "quantity" else original.quantity,
+            )
+        )
+    return tuple(draw(st.permutations(records[:most_records])))
+
+
+@st.composite
+def _record(draw: st.DrawFn, book: Book, instants: Sequence[datetime], features: Features, burst: int) -> Usage:
+    start = draw(st.sampled_from(instants)) + timedelta(minutes=draw(st.sampled_from([0, 0, 0, 15, 59])))
+    return Usage(
+        account_id=draw(st.sampled_from(book.accounts)).account_id,
+        project_id=draw(st.sampled_from([None, "red", "blue", "loose"])),
+        resource_id=draw(st.sampled_from([None, "vm-1", "vm-2", "disk-ä"])),
+        resource_name=draw(st.sampled_from([None, "web", "=db"])),
+        sku_id=draw(st.sampled_from(book.skus)).sku_id,
+        region=draw(st.sampled_from([None, *REGIONS])),
+        usage_start=start,
+        usage_end=draw(st.sampled_from([None, start + timedelta(hours=1), start + timedelta(minutes=30)])),
+        quantity=Decimal(0),
+        unit=draw(st.sampled_from([None, "hour"])),
+        tags=draw(st.sampled_from([None, {"team": "a"}, {"team": "b", "env": 'prod "ü"'}])),
+        record_id=draw(st.sampled_from([None, f"meter-{burst}"])),
+        attributes=draw(st.sampled_from([{}, *({"plan": plan} for plan in PLANS)])) if features == "everything" else {},
+    )
