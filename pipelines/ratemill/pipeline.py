@@ -11,7 +11,8 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ratemill.errors import NothingToBillError
+from ratemill.errors import DataRefusedError, NothingToBillError, RatemillError
+from ratemill.io.atomic import remove_leftovers
 from ratemill.io.lock import hold_lock
 from ratemill.io.warehouse import Warehouse
 from ratemill.steps.check import check, refuse_future
@@ -34,13 +35,22 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_run(workspace: Workspace, progress: Progress, *, now: datetime, command: str) -> Iterator[Context]:
-    """Lock the workspace, open its warehouse.
+    """Lock the workspace, clear away what killed runs left half-built, open its warehouse.
 
     Raises:
         LockedError: another process is at work; the message names it.
     """
-    with hold_lock(workspace.lock, command=command), Warehouse.open(workspace.warehouse, workspace.config.engine) as wh:
-        yield Context(workspace, wh, progress, now)
+    with hold_lock(workspace.lock, command=command):
+        _clear_away(workspace)
+        with Warehouse.open(workspace.warehouse, workspace.config.engine) as warehouse:
+            yield Context(workspace, warehouse, progress, now)
+
+
+def _clear_away(workspace: Workspace) -> None:
+    remove_leftovers(workspace.root, workspace.published.name)
+    remove_leftovers(workspace.root / "out", r"\d{4}-\d{2}.*")
+    for folder in (workspace.state, *sorted(workspace.charges.glob("period=*"))):
+        remove_leftovers(folder)
 
 
 def run(context: Context, periods: Sequence[BillingPeriod]) -> tuple[Loaded, list[PeriodSummary]]:
@@ -57,19 +67,27 @@ def bill(context: Context, period: BillingPeriod, loaded: Loaded) -> PeriodSumma
     try:
         checked = check(context, period)
     except NothingToBillError as nothing:
-        if loaded.refused:  # the period's usage may be in the files that could not be read
-            nothing.findings = tuple(loaded.refused)
-        raise
+        raise _refused_after_all(nothing, loaded) from None
     run_before = context.warehouse.current_run(period)
     known = run_before is not None and run_before["run_id"] == checked.run_id
     if run_before and known and run_before["status"] == "done" and is_reported(context, checked) and is_published(
         context, checked.run_id
     ):  # fmt: skip
         return summarise(context, checked, json.loads(run_before["summary"]), nothing_to_do=True)
-    rated = rate(context, checked)
+    try:
+        rated = rate(context, checked)
+    except NothingToBillError as nothing:
+        raise _refused_after_all(nothing, loaded) from None
     invoice(context, checked, rated)
-    files = report(context, checked, rated)
-    context.warehouse.advance_run(checked.run_id, "reported", context.now, json.dumps(rated.facts))
+    report(context, checked, rated)
     publish(context)
-    context.warehouse.advance_run(checked.run_id, "done", context.now, json.dumps(rated.facts | {"documents": files}))
     return summarise(context, checked, rated.facts, nothing_to_do=False)
+
+
+def _refused_after_all(nothing: NothingToBillError, loaded: Loaded) -> RatemillError:
+    """No usage is an error where files were refused: the period's usage may be in them."""
+    if not loaded.refused:
+        return nothing
+    count = len(loaded.refused)
+    files = "the 1 usage file that was refused" if count == 1 else f"the {count:,} usage files that were refused"
+    return DataRefusedError(f"{nothing}, unless it is in {files}", findings=loaded.refused)

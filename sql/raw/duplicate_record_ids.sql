@@ -16,6 +16,7 @@ SELECT
     usage.usage_end,
     usage.quantity,
     series.unit,
+    series.attributes,
     usage.usage_start,
     true AS has_record_id,
     series.identity_id AS compared_identity,

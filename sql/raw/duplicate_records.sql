@@ -27,6 +27,7 @@ SELECT
     candidates.usage_end,
     candidates.quantity,
     series.unit,
+    series.attributes,
     candidates.usage_start,
     false AS has_record_id,
     NULL::INTEGER AS compared_identity, -- part of the identity: equal by definition

@@ -282,6 +282,8 @@ def _colour(stream: Any) -> bool:
 
 def _translate(error: BaseException) -> RatemillError | None:
     """The user's view of what libraries raise; None for a bug."""
+    from ratemill.io.atomic import from_os_error, names_full_disk  # noqa: PLC0415 - for errors only
+
     text = " ".join(str(error).split())
     library, kind = type(error).__module__.partition(".")[0], type(error).__name__
     if isinstance(error, MemoryError) or (library == "_duckdb" and kind == "OutOfMemoryException"):
@@ -289,21 +291,15 @@ def _translate(error: BaseException) -> RatemillError | None:
             "not enough memory: set [engine] memory in ratemill.toml to what the machine can spare, or run again"
             f" when it is less busy; nothing was changed{f' ({text})' if text else ''}"
         )
-    if _names_full_disk(text):
+    if names_full_disk(text):
         return TemporaryError(f"disk full: free space and run again; nothing was changed ({text})")
     if library == "_duckdb" and "Could not set lock on file" in text:
         return LockedError(f"a database file is open in another process; close it and run again ({text})")
     if isinstance(error, OSError):
-        from ratemill.io.atomic import from_os_error  # noqa: PLC0415 - for errors only
-
         return from_os_error(error, "reading or writing")
     if isinstance(error, UnicodeEncodeError):
         return UsageError(f"the output's encoding can't show every character: set PYTHONUTF8=1 ({text})")
     return None
-
-
-def _names_full_disk(text: str) -> bool:
-    return "No space left on device" in text or "Disk quota exceeded" in text
 
 
 def _write_details(error: BaseException, arguments: list[str]) -> Path | None:

@@ -10,6 +10,7 @@ import polars as pl
 from ratemill.frames import collect
 from ratemill.invoicing.lines import add_up_lines, rounding_charges
 from ratemill.invoicing.tax import tax_lines, taxes_of
+from ratemill.rating.owners import EVER
 from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def assemble_invoices(
         "state",
         zone=pl.col("time_zone").fill_null(time_zone),
     )
-    described = _described(sums, accounts, projects, skus, period).join(
+    described = _described(sums, accounts, projects, skus).join(
         payers, on="billing_account_id", how="left", validate="m:1"
     )
     needs = described.select(
@@ -73,26 +74,36 @@ def assemble_invoices(
     )
 
 
-def _described(
-    sums: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, skus: pl.DataFrame, period: BillingPeriod
-) -> pl.DataFrame:
+def _described(sums: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, skus: pl.DataFrame) -> pl.DataFrame:
     """Lines with the names a person reads."""
     account_names = accounts.select("account_id", pl.col("name").alias("account_name"))
     sku_names = skus.select("sku_id", "service", "category", pl.col("name").alias("sku_name"), "tax_category")
     return (
-        sums.join(account_names, on="account_id", how="left", validate="m:1")
-        .join(project_names(projects, period), on="project_id", how="left", validate="m:1")
+        _with_project_names(sums, projects)
+        .join(account_names, on="account_id", how="left", validate="m:1")
         .join(sku_names, on="sku_id", how="left", validate="m:1")
     )
 
 
-def project_names(projects: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
-    """project_id, project_name: the latest name that a project has in the period, one row each."""
+def _with_project_names(lines: pl.DataFrame, projects: pl.DataFrame) -> pl.DataFrame:
+    """project_name: the latest name the project had at this account by the line's last usage.
+
+    The name that another account gave it after a move (or before) is none of this account's business.
+    """
+    names = projects.select(
+        "project_id", "account_id", pl.col("valid_from").fill_null(EVER), pl.col("name").alias("project_name")
+    ).sort("project_id", "account_id", "valid_from")
     return (
-        projects.filter(pl.col("valid_from").is_null() | (pl.col("valid_from") < period.widest_end))
-        .sort("project_id", "valid_from", nulls_last=False)
-        .unique("project_id", keep="last", maintain_order=True)
-        .select("project_id", pl.col("name").alias("project_name"))
+        lines.sort("project_id", "account_id", "last_start")
+        .join_asof(
+            names,
+            left_on="last_start",
+            right_on="valid_from",
+            by=["project_id", "account_id"],
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .drop("valid_from")
     )
 
 

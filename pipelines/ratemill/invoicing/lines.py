@@ -26,7 +26,7 @@ def add_up_lines(charges: pl.LazyFrame) -> pl.DataFrame:
             pl.col("charge_start").max().alias("last_start"),
             pl.col("charge_end").max().alias("last_end"),
             pl.col("pricing_quantity").sum(),
-            pl.col("pricing_unit").first(),
+            pl.col("pricing_unit").max(),
             pl.when(unit_price.min() == unit_price.max()).then(unit_price.min()).alias("unit_price"),
             pl.when(pl.col("list_cost").null_count() == 0).then(pl.col("list_cost").sum()).alias("list_cost"),
             pl.col("cost").sum(),

@@ -33,6 +33,11 @@ _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
 
+def names_full_disk(text: str) -> bool:
+    """Whether a library's message says that the disk is full."""
+    return "No space left on device" in text or "Disk quota exceeded" in text
+
+
 def from_os_error(error: OSError, doing: str) -> RatemillError | None:
     """The user's view of ``error`` while ``doing`` ("writing out/x.csv"); None when it isn't theirs to mend."""
     if error.errno in _DISK_FULL:
@@ -148,6 +153,14 @@ class StagedFolder:
             shutil.rmtree(self._staged, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder that others take for whole while it has its name: it loses the name first."""
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with translate_os_errors(f"removing {folder}"), suppress(FileNotFoundError):
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
 def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
@@ -167,6 +180,21 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
+def remove_leftovers(folder: Path, names: str = ".+") -> None:
+    """Undo what killed processes left in ``folder`` beside any target whose name matches the expression ``names``.
+
+    Only for the holder of the workspace's lock: whoever built there is dead, even where its process id lives on as
+    that of another process.
+    """
+    if not folder.is_dir():
+        return
+    pattern = re.compile(rf"\.(?P<target>{names})\.\d+\.(?P<kind>tmp|old)(?P<part>\..+)?")
+    for entry in sorted(folder.iterdir()):
+        match = pattern.fullmatch(entry.name)
+        if match is not None:
+            _undo(entry, folder / match["target"], whole=match["kind"] == "old" and match["part"] is None)
+
+
 def _clean_leftovers(target: Path) -> None:
     """Undo what runs that were killed left beside ``target``.
 
@@ -177,12 +205,17 @@ def _clean_leftovers(target: Path) -> None:
         match = pattern.fullmatch(entry.name)
         if match is None or (int(match[1]) != os.getpid() and is_alive(int(match[1]))):
             continue
-        if match[2] == "old" and match[3] is None and not target.exists():
-            entry.rename(target)  # killed between the two renames: the former state comes back
-        elif entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
+        _undo(entry, target, whole=match[2] == "old" and match[3] is None)
+
+
+def _undo(entry: Path, target: Path, *, whole: bool) -> None:
+    """Remove a leftover; the former ``target`` as a ``whole`` comes back if nothing took its place."""
+    if whole and not target.exists():
+        entry.rename(target)  # killed between the two renames
+    elif entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:

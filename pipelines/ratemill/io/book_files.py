@@ -1,7 +1,7 @@
 """Reads the book's files: CSV as spreadsheets save it, or Parquet, into typed frames that keep their contracts.
 
 Every cell is read as text first and parsed by the column's type, so that one wrong cell is one finding with its line,
-and no number ever passes through a float. The rules, for users in docs/book.md:
+and no number ever passes through a float. The rules, for users in docs/workspace.md, "The book":
 
 - Blanks around a value are cut off; an empty cell is the column's default, or no value. Rows without any value are
   skipped.

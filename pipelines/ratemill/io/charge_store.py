@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ratemill.errors import DataRefusedError
-from ratemill.io.atomic import StagedFolder, translate_os_errors, write_file
+from ratemill.io.atomic import StagedFolder, remove_folder, translate_os_errors, write_file
 from ratemill.tables.charges import CHARGES, UNPRICED
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class ChargeStore:
 
     def remove(self, period: BillingPeriod, run_id: str) -> None:
         """Delete the charges of a run that is no longer needed."""
-        shutil.rmtree(self.folder(period, run_id), ignore_errors=True)
+        remove_folder(self.folder(period, run_id))
 
     def verify(self, period: BillingPeriod | str, run_id: str) -> None:
         """Compare every file with the manifest.

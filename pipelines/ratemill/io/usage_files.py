@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -19,12 +22,20 @@ from ratemill.money import QUANTITY
 from ratemill.usage.mapping import ColumnMapping, map_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ratemill.config import Usage as UsageConfig
 
 SLICE_ROWS = 2_000_000
 """Rows read at a time: bounds memory whatever the file's row groups are."""
+SLICE_VALUES = 16_000_000
+"""Values of one column read at a time, where rows hold many (tags)."""
+SLICE_BYTES = 512_000_000
+"""Unfolded bytes read at a time, where rows are wide."""
+SMALLEST_SLICE = 1_000
+"""Slices are not made smaller than this: each costs some fixed work."""
+WIDEST_ROW_BYTES = 256
+"""Bytes that a row may unfold to where a file has as many rows a byte as [usage] max_rows_per_byte allows."""
 MANIFEST_SUFFIX = ".manifest.json"
 
 
@@ -49,6 +60,8 @@ class OpenUsageFile:
     file: UsageFile
     rows: int
     mapping: ColumnMapping
+    slice_rows: int = SLICE_ROWS
+    """Rows read at a time."""
 
     def slices(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """(number of the first row, frame) of bounded size, in file order.
@@ -58,10 +71,10 @@ class OpenUsageFile:
         """
         scan = pl.scan_parquet(self.file.path, glob=False, hive_partitioning=False)
         columns = scan.select(self.mapping.file_columns)
-        for offset in range(0, self.rows, SLICE_ROWS):
+        for offset in range(0, self.rows, self.slice_rows):
             with _damage_refused():
-                frame = collect(columns.slice(offset, SLICE_ROWS))
-            if frame.height != min(SLICE_ROWS, self.rows - offset):
+                frame = collect(columns.slice(offset, self.slice_rows))
+            if frame.height != min(self.slice_rows, self.rows - offset):
                 raise FileRefusedError("damaged Parquet: it holds fewer rows than its footer says → ask for it again")
             yield offset + 1, frame
 
@@ -74,26 +87,69 @@ def find_usage_files(root: Path, config: UsageConfig) -> list[UsageFile | tuple[
     """
     if not config.files:
         raise UsageError('[usage] files is empty; name at least one pattern, such as "usage/*.parquet"')
-    paths: set[Path] = set()
+    matches: set[Path] = set()
     for pattern in config.files:
         anchor = Path(pattern)
         folder, glob = (Path(anchor.anchor), str(anchor.relative_to(anchor.anchor))) if anchor.is_absolute() else (
             root, pattern)  # fmt: skip
+        _require_listable(folder, glob)
         try:
-            paths.update(path for path in folder.glob(glob) if path.is_file() or path.is_symlink())
+            matches.update(folder.glob(glob))
         except (ValueError, NotImplementedError) as error:
             raise UsageError(f"[usage] files: {pattern!r} is not a usable pattern: {error}") from None
     found: list[UsageFile | tuple[str, str]] = []
-    for path in sorted(path for path in paths if not path.name.endswith(MANIFEST_SUFFIX)):
+    for path in sorted(path for path in matches if _is_meant(path, matches)):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         try:
+            reason = _why_no_file(path, name)
+            if reason is not None:
+                found.append((name, reason))
+                continue
             with path.open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
         except OSError as error:
-            found.append((name, f"cannot be read: {error.strerror} → check the file and its permissions"))
+            found.append((name, f"cannot be read: {error.strerror} → check the file, its owner and permissions"))
         else:
             found.append(UsageFile(path, name, digest))
     return found
+
+
+def _require_listable(folder: Path, glob: str) -> None:
+    """A folder that may not be listed would look like one without files."""
+    for part in Path(glob).parts[:-1]:
+        if any(sign in part for sign in "*?["):
+            break
+        folder /= part
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # matches nothing, which is told when there is nothing to bill
+    except OSError as error:
+        raise UsageError(
+            f"[usage] files: the folder {folder} cannot be listed: {error.strerror} → check its owner and permissions"
+        ) from None
+
+
+def _is_meant(path: Path, matches: set[Path]) -> bool:
+    """Whether a match is to be read. Folders on the way to other matches are not; a folder named like a file is."""
+    if path.name.endswith(MANIFEST_SUFFIX):
+        return False
+    if not path.is_dir():
+        return True
+    return path.suffix == ".parquet" and not any(path in other.parents for other in matches)
+
+
+def _why_no_file(path: Path, name: str) -> str | None:
+    """Why there is no file to read; reading a pipe or a device would never end."""
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {path.readlink()}, which is not there → mend the link, or remove it"
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return f'is a folder and not a file → name the files in it: [usage] files = [..., "{name}/*.parquet"]'
+    if not stat.S_ISREG(mode):
+        return "is no regular file but a pipe, a socket or a device → remove it"
+    return None
 
 
 def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
@@ -102,13 +158,15 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
     Raises:
         FileRefusedError: with every reason that can be seen from here.
     """
-    size = file.path.stat().st_size
-    if size == 0:
-        raise FileRefusedError("the file is empty (0 bytes) → ask its supplier for it again")
     with _damage_refused():
+        size = file.path.stat().st_size
+        _refuse_other_formats(file.path, size)
         metadata = pq.read_metadata(file.path)
         schema = pl.read_parquet_schema(file.path)
-    rows = metadata.num_rows
+        rows = metadata.num_rows
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        if min((group.num_rows for group in groups), default=0) < 0 or rows != sum(group.num_rows for group in groups):
+            raise ValueError("its footer contradicts itself about the number of rows")
     if rows > config.max_rows_per_file:
         raise FileRefusedError(
             f"{rows:,} rows are more than max_rows_per_file = {config.max_rows_per_file:,}"
@@ -124,8 +182,67 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
         raise FileRefusedError(
             "; ".join(f"{problem.message} → {problem.cure}" if problem.cure else problem.message for problem in mapping)
         )
+    slice_rows = _slice_rows(groups, mapping, size, config)
     _check_manifest(file, rows, mapping)
-    return OpenUsageFile(file, rows, mapping)
+    return OpenUsageFile(file, rows, mapping, slice_rows)
+
+
+def _refuse_other_formats(path: Path, size: int) -> None:
+    if size == 0:
+        raise FileRefusedError("the file is empty (0 bytes) → ask its supplier for it again")
+    with path.open("rb") as handle:
+        first = handle.read(len(_MAGIC))
+        handle.seek(max(0, size - len(_MAGIC)))
+        last = handle.read()
+    if first != _MAGIC:
+        raise FileRefusedError(f"not a Parquet file: it begins with {first!r} → deliver usage as Parquet")
+    if last != _MAGIC:
+        raise FileRefusedError(
+            "cut off: it begins as Parquet, and its end is missing → it was still being written, or was damaged on its"
+            " way; deliver it again"
+        )
+
+
+_MAGIC = b"PAR1"
+
+
+def _slice_rows(groups: Sequence[Any], mapping: ColumnMapping, size: int, config: UsageConfig) -> int:
+    """How many rows to read at a time, so that memory stays bounded where rows are wide or hold many values.
+
+    A row count says nothing about what lies in a row: a million tags, all the same, take a few bytes in a file.
+
+    Raises:
+        FileRefusedError: when the columns that are read unfold too far altogether.
+    """
+    wanted = mapping.file_columns
+    values: Counter[str] = Counter()
+    unfolded = 0
+    slice_rows = SLICE_ROWS
+    for group in groups:
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        chunks = [chunk for chunk in chunks if any(_lies_in(chunk.path_in_schema, column) for column in wanted)]
+        most_values = max((chunk.num_values for chunk in chunks), default=0)
+        bytes_here = sum(chunk.total_uncompressed_size for chunk in chunks)
+        values.update({chunk.path_in_schema: chunk.num_values for chunk in chunks})
+        unfolded += bytes_here
+        if group.num_rows:
+            slice_rows = min(
+                slice_rows,
+                SLICE_VALUES * group.num_rows // max(1, most_values),
+                SLICE_BYTES * group.num_rows // max(1, bytes_here),
+            )
+    most, limit = max(values.values(), default=0), size * config.max_rows_per_byte
+    if most > limit or unfolded > limit * WIDEST_ROW_BYTES:
+        raise FileRefusedError(
+            f"{size:,} bytes unfold to {most:,} values in one column and {unfolded:,} bytes in all: this looks like a"
+            " decompression bomb → check its origin, or raise [usage] max_rows_per_byte"
+        )
+    return max(SMALLEST_SLICE, slice_rows)
+
+
+def _lies_in(path: str, column: str) -> bool:
+    """Whether a leaf of a Parquet schema (``tags.key_value.key``) belongs to ``column``; names may hold dots."""
+    return path == column or path.startswith(f"{column}.")
 
 
 def _check_manifest(file: UsageFile, rows: int, mapping: ColumnMapping) -> None:

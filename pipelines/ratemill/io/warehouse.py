@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ import duckdb
 import polars as pl
 
 from ratemill.errors import TemporaryError, UsageError
+from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
 from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
@@ -46,7 +48,7 @@ _SERIES = Table(
     "one combination of everything that repeats from hour to hour",
     (
         Column("series_id", pl.Int32, "Number of the series within the warehouse"),
-        Column("identity_id", pl.Int32, "Smallest series_id with the same identity (all but resource_name and unit)"),
+        Column("identity_id", pl.Int32, "Smallest series_id that is the same but for labels and units"),
         *SERIES_COLUMNS,
     ),
 )
@@ -71,7 +73,7 @@ _TABLES: dict[str, tuple[Table, ...]] = {
     "ops": (RUNS, FINDINGS),
 }
 _SERIES_KEY = ", ".join(column.name for column in SERIES_COLUMNS)
-_IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit")]
+_IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ class Warehouse:
             UsageError: when the file is no warehouse of this version.
             TemporaryError: when the disk is full or another process has it open.
         """
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(path.parent)
+        spill = path.parent / "spill"
+        shutil.rmtree(spill, ignore_errors=True)  # a killed run leaves its spilled data, and nobody reads it again
         config: dict[str, Any] = {
             "memory_limit": engine.memory,
-            "temp_directory": str(path.parent / "spill"),
+            "temp_directory": str(spill),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -110,22 +114,15 @@ class Warehouse:
         }
         if engine.threads is not None:
             config["threads"] = engine.threads
-        try:
-            connection = duckdb.connect(str(path), config=config)
-        except duckdb.IOException as error:
-            if "lock" in str(error).lower():
-                raise TemporaryError(f"another program has {path.name} open: {_first_line(error)}") from None
-            raise UsageError(
-                f"{path} is no warehouse that this version can read: {_first_line(error)}"
-                " → move the state folder away and run again; everything is rebuilt from the usage files"
-            ) from None
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
+        if not path.exists():
+            # Made aside: DuckDB writes a new file's headers in several steps, and can't open one killed between them.
+            with staged_file(path) as staged, _connected(staged, config) as connection:
+                warehouse = cls(connection)
+                warehouse._create_tables(staged)
+        with _connected(path, config) as connection:
             warehouse = cls(connection)
             warehouse._create_tables(path)
             yield warehouse
-        finally:
-            connection.close()
 
     def _create_tables(self, path: Path) -> None:
         with self.transaction():
@@ -302,6 +299,10 @@ class Warehouse:
         )
         self.insert("raw", _SERIES, rows)
 
+    def is_settled(self) -> bool:
+        """Whether duplicates were searched since rows last came or went: no load was stopped before its end."""
+        return self._row("SELECT 1 FROM raw.pending_duplicates LIMIT 1") is None
+
     def settle_duplicates(self) -> None:
         """Search duplicates wherever rows came or went since the last time; one transaction."""
         pending = self.table("raw", _PENDING)
@@ -343,21 +344,28 @@ class Warehouse:
 
     @contextmanager
     def metered_usage(self, series: pl.DataFrame, cells: pl.DataFrame) -> Iterator[Sequence[int]]:
-        """Add usage up per series and cell into a temporary table (spilling to disk); yields the shards in it.
+        """Add usage up per series and cell into temporary tables (spilling to disk); yields the shards in them.
 
-        ``series``: series_id, calendar_id, shard. ``cells``: calendar_id, usage_start, cell.
+        ``series``: series_id, calendar_id, shard, record_increment, by_the_hour (whether hours are needed one by one).
+        ``cells``: calendar_id, usage_start, cell, hour.
         """
         with self._registered(rating_series=series, rating_cells=cells):
             self._connection.execute(f"CREATE OR REPLACE TEMP TABLE metered_usage AS {sql('core/metered_usage')}")
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE billable_usage AS {sql('core/billable_usage')}")
         try:
             shards = self._connection.execute("SELECT DISTINCT shard FROM metered_usage ORDER BY shard").fetchall()
             yield [int(shard) for (shard,) in shards]
         finally:
             self._connection.execute("DROP TABLE IF EXISTS temp.metered_usage")
+            self._connection.execute("DROP TABLE IF EXISTS temp.billable_usage")
 
     def metered_shard(self, shard: int) -> pl.DataFrame:
-        """One shard of ``metered_usage``: series_id, cell, quantity, records, charge_start, charge_end."""
+        """One shard: series_id, cell, quantity, records, charge_start, charge_end, last_usage_start."""
         return self.frame("SELECT * EXCLUDE (shard) FROM metered_usage WHERE shard = $shard", {"shard": shard})
+
+    def billable_shard(self, shard: int) -> pl.DataFrame:
+        """What a shard's series with increments, or hour by hour, bill: series_id, cell, hour (or empty), billable."""
+        return self.frame("SELECT * EXCLUDE (shard) FROM billable_usage WHERE shard = $shard", {"shard": shard})
 
     def replace_book_rejects(self, unknown: pl.DataFrame, period: BillingPeriod) -> None:
         """Keep the rows of ``usage_of_period`` whose series the book does not know, in place of the former ones.
@@ -400,6 +408,14 @@ class Warehouse:
             self._connection.execute(
                 "UPDATE ops.runs SET status = ?, finished_at = ?, summary = ? WHERE run_id = ?",
                 [status, finished_at, summary, run_id],
+            )
+
+    def finish_runs(self, finished_at: datetime) -> None:
+        """Note that analysts see every current run that has its documents."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE ops.runs SET status = 'done', finished_at = ? WHERE is_current AND status = 'reported'",
+                [finished_at],
             )
 
     def store_invoices(self, invoices: Invoices, book: Book, run: dict[str, Any], findings: Sequence[Finding]) -> None:
@@ -457,6 +473,28 @@ class Warehouse:
         finally:
             for name in frames:
                 self._connection.unregister(name)
+
+
+@contextmanager
+def _connected(path: Path, config: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        connection = duckdb.connect(str(path), config=config)
+    except duckdb.IOException as error:
+        if names_full_disk(str(error)):
+            raise TemporaryError(
+                f"disk full while opening {path}: free space and run again; nothing was changed"
+            ) from None
+        if "lock" in str(error).lower():
+            raise TemporaryError(f"another program has {path.name} open: {_first_line(error)}") from None
+        raise UsageError(
+            f"{path} is no warehouse that this version can read: {_first_line(error)}"
+            " → move the state folder away and run again; everything is rebuilt from the usage files"
+        ) from None
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
 
 
 def _days(pending: pl.DataFrame) -> list[tuple[datetime, datetime]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,17 +13,11 @@ EVER = pl.datetime(1, 1, 1, time_zone="UTC", time_unit="us")
 NEVER = pl.datetime(9999, 12, 31, time_zone="UTC", time_unit="us")
 
 
-@dataclass(frozen=True)
-class Owners:
-    """Owners of series over time."""
-
-    intervals: pl.DataFrame
-    """account_id, project_id (as metered), owner_from, owner_to, owner_account_id, billing_account_id, currency,
-    time_zone, price_lists: one row per stretch of time with one owner; stretches of a pair do not overlap."""
-
-
-def owners_of(pairs: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, *, time_zone: str) -> Owners:
+def owners_of(pairs: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, *, time_zone: str) -> pl.DataFrame:
     """Who owns the usage of each metered (account_id, project_id) pair, and from when to when.
+
+    Columns: account_id, project_id (as metered), owner_from, owner_to, owner_account_id, billing_account_id, currency,
+    time_zone, price_lists. One row per stretch of time with one owner; the stretches of a pair do not overlap.
 
     A project that the book knows at that instant belongs to the account the book says; else the meter's account
     counts. The billing account's zone decides days and months, its currency the invoice; the account's own price
@@ -41,7 +34,7 @@ def owners_of(pairs: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFram
         .sort("account_id", "project_id", "owner_from")
     )
     stretches = pl.concat([moves.select(_STRETCH), _gaps(pairs.unique(), moves).select(_STRETCH)])
-    return Owners(_with_payers(stretches, accounts, time_zone=time_zone))
+    return _with_payers(stretches, accounts, time_zone=time_zone)
 
 
 _STRETCH = ["account_id", "project_id", "owner_account_id", "owner_from", "owner_to"]
@@ -92,6 +85,8 @@ def _with_payers(stretches: pl.DataFrame, accounts: pl.DataFrame, *, time_zone: 
     )
 
 
-def moves_inside(owners: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    """Only the stretches that touch [start, end)."""
-    return owners.filter((pl.col("owner_from") < end) & (pl.col("owner_to") > start))
+def owners_in(owners: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """The stretches that touch [start, end), cut to it, so that moves at other times make no difference."""
+    return owners.filter((pl.col("owner_from") < end) & (pl.col("owner_to") > start)).with_columns(
+        pl.col("owner_from").clip(lower_bound=start), pl.col("owner_to").clip(upper_bound=end)
+    )

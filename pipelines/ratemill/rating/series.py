@@ -1,13 +1,24 @@
-"""What the book knows of metered series, and which of them it does not know."""
+"""What the book knows of metered series, who owns them, and how they are dealt into shards."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import polars as pl
 
-UNKNOWN_SCHEMA = pl.Schema({"series_id": pl.Int32, "records": pl.Int64, "column": pl.String, "value": pl.String,
-                  "rule": pl.String, "message": pl.String})  # fmt: skip
+from ratemill.rating.versions import ATTRIBUTE_PREFIX
+
+UNKNOWN_SCHEMA = pl.Schema(
+    {
+        "series_id": pl.Int32,
+        "records": pl.Int64,
+        "column": pl.String,
+        "value": pl.String,
+        "rule": pl.String,
+        "message": pl.String,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,49 @@ def split_by_book(series: pl.DataFrame, accounts: pl.DataFrame, skus: pl.DataFra
     return KnownSeries(known, unknown)
 
 
+CHARGED = ["account_id", "project_id", "sku_id", "region", "resource_id", "tags"]
+"""What the owner's charges are for, in their order; the meter's account, names and units make no other charge."""
+
+
+def own_series(known: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
+    """Each metered series once per stretch of ownership, with what its owner pays for.
+
+    ``known``: series_id, account_id (as metered), project_id, resource_id, resource_name, sku_id, region, tags,
+    attributes, calendar_id. ``owners``: see :func:`ratemill.rating.owners.owners_of`, stretches of the period only.
+    Comes back with account_id (the owner's), billing_account_id, currency, time_zone, price_lists, owner_from,
+    charged_series (number of the combination of CHARGED, in order), and shares_series (other rows have that number).
+    """
+    owned = (
+        known.join(
+            owners.drop("owner_to"), on=["account_id", "project_id"], how="inner", nulls_equal=True, validate="m:m"
+        )
+        .drop("account_id")
+        .rename({"owner_account_id": "account_id"})
+    )
+    numbers = (
+        owned.select("billing_account_id", "currency", *CHARGED)
+        .unique()
+        .sort("billing_account_id", "currency", *CHARGED)
+        .with_row_index("charged_series")
+    )
+    return owned.join(
+        numbers, on=["billing_account_id", "currency", *CHARGED], how="left", nulls_equal=True, validate="m:1"
+    ).with_columns(shares_series=pl.len().over("charged_series") > 1)
+
+
+def spread_attributes(series: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """``series`` with a column ``attr.<name>`` for each attribute that prices ask for, from the JSON ``attributes``."""
+    if not names:
+        return series.drop("attributes")
+    texts = series["attributes"].unique().to_list()
+    parsed = [json.loads(text) if text else {} for text in texts]
+    columns = {
+        f"{ATTRIBUTE_PREFIX}{name}": pl.Series([row.get(name) for row in parsed], dtype=pl.String) for name in names
+    }
+    table = pl.DataFrame({"attributes": pl.Series(texts, dtype=pl.String), **columns})
+    return series.join(table, on="attributes", how="left", nulls_equal=True, validate="m:1").drop("attributes")
+
+
 SHARD_ROWS = 1_500_000
 """About how many charges a shard may hold: bounds the memory of rating."""
 
@@ -71,15 +125,14 @@ def assign_shards(owned: pl.DataFrame, *, cells_per_series: int) -> pl.DataFrame
     data alone and never on the machine.
     """
     group_of = _linked(owned)
-    grouped = owned.with_columns(group=pl.col("billing_account_id").replace(group_of))
+    grouped = owned.with_columns(group=pl.col("billing_account_id").replace(group_of)).unique("series_id")
     sizes = (
-        grouped.unique("series_id")
-        .group_by("group")
+        grouped.group_by("group")
         .agg(rows=pl.len().cast(pl.Int64) * cells_per_series)
         .sort("group")
         .with_columns(shard=((pl.col("rows").cum_sum() - 1) // SHARD_ROWS).cast(pl.Int32))
     )
-    return grouped.unique("series_id").join(sizes, on="group", validate="m:1").select("series_id", "shard")
+    return grouped.join(sizes, on="group", validate="m:1").select("series_id", "shard")
 
 
 def _linked(owned: pl.DataFrame) -> dict[str, str]:
@@ -91,10 +144,12 @@ def _linked(owned: pl.DataFrame) -> dict[str, str]:
             payer = parent[payer]
         return payer
 
-    shared = owned.group_by("series_id").agg(pl.col("billing_account_id").unique().sort()).filter(
-        pl.col("billing_account_id").list.len() > 1
-    )  # fmt: skip
-    for first, *others in shared["billing_account_id"].unique().sort().to_list():
+    shared = (
+        owned.group_by("series_id")
+        .agg(pl.col("billing_account_id").unique().sort())
+        .filter(pl.col("billing_account_id").list.len() > 1)
+    )
+    for first, *others in shared["billing_account_id"].unique().to_list():
         for other in others:
             low, high = sorted((root(first), root(other)))
             parent[high] = low

@@ -15,6 +15,7 @@ from ratemill.book.checks import check_book
 from ratemill.errors import DataRefusedError, NothingToBillError, UsageError
 from ratemill.findings import Finding, errors
 from ratemill.io.book_files import read_book
+from ratemill.resources import sql
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
@@ -74,18 +75,28 @@ def check(context: Context, period: BillingPeriod) -> Checked:
     """Check the book and that there is usage for ``period``.
 
     Raises:
-        UsageError: the period has not begun.
+        UsageError: the period has not begun, or loading did not come to its end.
         DataRefusedError: the book has mistakes.
-        NothingToBillError: no usage may belong to the period.
+        NothingToBillError: no usage may belong to the period, and no former drafts have to be replaced.
     """
     refuse_future(period, context.now)
     with context.progress.step("check") as step:
+        if not context.warehouse.is_settled():
+            raise UsageError(
+                "loading was stopped before its end, so files may be missing and duplicates are not settled"
+                " → run: ratemill load"
+            )
         book, findings = checked_book(context.workspace)
         files = _files_of(context.warehouse.usage_files(), period)
-        if not files.filter(pl.col("rows_accepted") > 0).height:
+        may_be_billed = files.filter(pl.col("rows_accepted") + pl.col("rows_rejected") > 0).height > 0
+        if not may_be_billed and context.warehouse.current_run(period) is None:
+            patterns = ", ".join(context.config.usage.files)
+            if not context.warehouse.usage_files().height:
+                raise NothingToBillError(
+                    f"no file matches [usage] files = {patterns} in {context.workspace.root}; nothing to bill"
+                )
             raise NothingToBillError(
-                f"there is no usage for {period} in the files of [usage] files ="
-                f" {', '.join(context.config.usage.files)}; nothing to bill"
+                f"there is no usage for {period} in the files of [usage] files = {patterns}; nothing to bill"
             )
         step.done(
             f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices"
@@ -104,6 +115,9 @@ def _input_key(context: Context, book: Book, files: pl.DataFrame, period: Billin
     inputs = {
         "period": str(period),
         "usage": files["sha256"].to_list(),
+        "record_ids": context.warehouse.frame(
+            sql("core/record_id_fingerprint"), {"files": files["file_id"].to_list()}
+        ).row(0),
         "book": book.sha256,
         "configuration": context.config.fingerprint(),
         "code": __version__,

@@ -38,8 +38,10 @@ def invoice(context: Context, checked: Checked, rated: Rated) -> Invoices:
             run_id=rated.run_id,
         )
         if invoices.findings:
+            count = len(invoices.findings)
             raise DataRefusedError(
-                f"{len(invoices.findings)} taxes are missing; no invoice was drafted", findings=invoices.findings
+                f"{count:,} {'tax is' if count == 1 else 'taxes are'} missing; no invoice was drafted",
+                findings=invoices.findings,
             )
         if rated.facts["charges"]:
             assert_invoices_add_up(charges, invoices)

@@ -67,6 +67,7 @@ def load(context: Context) -> Loaded:
                 step.advance(rows=record["rows_in"])
         step.done(f"{loaded:,} of {len(found):,} files new or changed, {rows:,} rows")
     findings += _gone(known, found)
+    findings += _without_rows(context, found)
     with context.progress.step("duplicates"):
         context.warehouse.settle_duplicates()
     return Loaded(len(found), loaded, rows, tuple(findings))
@@ -101,4 +102,20 @@ def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | tuple[str
         )
         for name, record in sorted(known.items())
         if name not in here and record["rows_in"]
+    ]
+
+
+def _without_rows(context: Context, found: list[UsageFile | tuple[str, str]]) -> list[Finding]:
+    here = {file.name for file in found if isinstance(file, UsageFile)}
+    files = context.warehouse.usage_files().filter(status="loaded", rows_in=0)["file"]
+    return [
+        Finding(
+            Severity.WARNING,
+            "usage.file_without_rows",
+            "the file is sound and has no rows",
+            "ask its supplier whether there was no usage, or remove the file",
+            file=name,
+        )
+        for name in files
+        if name in here
     ]

@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 
 
 def publish(context: Context) -> None:
-    """Rebuild what analysts read and swap it in; readers keep what they have open."""
+    """Rebuild what analysts read, swap it in, and note reported runs as done; readers keep what they have open."""
     warehouse, workspace = context.warehouse, context.workspace
     store = ChargeStore(workspace.charges)
     runs = warehouse.runs().filter("is_current").sort("period")
@@ -42,7 +42,8 @@ def publish(context: Context) -> None:
             for table in BOOK_TABLES:
                 rows = warehouse.book_table(table, latest["book_sha256"][0]) if latest.height else table.empty()
                 database.add_frame(table, rows)
-            database.add_frame(RUNS, runs.with_columns(status=pl.lit("done")))  # done when this is swapped in
+            # Done when this is swapped in.
+            database.add_frame(RUNS, runs.with_columns(pl.col("status").replace("reported", "done")))
             database.add_frame(
                 FINDINGS, warehouse.table("ops", FINDINGS).filter(pl.col("run_id").is_in(runs["run_id"].to_list()))
             )
@@ -61,6 +62,8 @@ def publish(context: Context) -> None:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder / ".spill", ignore_errors=True)
         step.done(f"{workspace.relative(workspace.published_database)}, {len(current)} periods")
+    # Only now: a run is done when analysts see it; one that is killed right here is published again.
+    warehouse.finish_runs(context.now)
 
 
 def is_published(context: Context, run_id: str) -> bool:

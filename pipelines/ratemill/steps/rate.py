@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ratemill.documents.spreadsheet import spreadsheet_csv
-from ratemill.errors import DataRefusedError, InvariantError
+from ratemill.errors import DataRefusedError, InvariantError, NothingToBillError
 from ratemill.findings import Finding, Severity
 from ratemill.frames import collect
 from ratemill.invoicing.invariants import assert_quantities_kept
 from ratemill.io.atomic import write_file
 from ratemill.io.charge_store import ChargeStore, ChargeWriter
-from ratemill.rating.calendar import Calendars, make_calendars, price_cuts
-from ratemill.rating.owners import moves_inside, owners_of
-from ratemill.rating.series import assign_shards, split_by_book
+from ratemill.rating.metering import plan_metering
+from ratemill.rating.series import split_by_book
 from ratemill.rating.shard import rate_shard
 from ratemill.resources import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
@@ -45,6 +45,7 @@ def rate(context: Context, checked: Checked) -> Rated:
 
     Raises:
         DataRefusedError: too many rows are rejected, or usage has no price (unless [policy] says otherwise).
+        NothingToBillError: no usage belongs to the period, and no former drafts have to be replaced.
     """
     store = ChargeStore(context.workspace.charges)
     period, run_id = checked.period, checked.run_id
@@ -56,6 +57,12 @@ def rate(context: Context, checked: Checked) -> Rated:
         unpriced = store.unpriced(period, run_id)
         step.done(f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records")
     _refuse_rejects(context, checked, facts)
+    if not facts["rows_billed"] and context.warehouse.current_run(period) is None:
+        store.remove(period, run_id)
+        raise NothingToBillError(
+            f"there is no usage for {period}: of {facts['rows_in']:,} rows in files around it,"
+            f" {facts['rows_other_periods']:,} belong to other months and {facts['rows_rejected']:,} are rejected"
+        )
     findings = (
         *reject_findings(context, checked, severity=Severity.WARNING),
         *_unpriced_findings(context, unpriced, period),
@@ -65,7 +72,6 @@ def rate(context: Context, checked: Checked) -> Rated:
 
 def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[str, Any]:
     warehouse, book, period = context.warehouse, checked.book, checked.period
-    zone = context.config.period.time_zone
     with warehouse.usage_of_period(period):
         series = warehouse.frame(sql("core/series_of_period"))
         instants = warehouse.frame(
@@ -73,71 +79,48 @@ def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[
             {"widest_start": period.widest_start, "widest_end": period.widest_end},
         )
         split = split_by_book(series, book.accounts, book.skus)
-        pairs = split.known.select("account_id", "project_id").unique()
-        owners = owners_of(pairs, book.accounts, book.projects, time_zone=zone).intervals
-        calendars = make_calendars(
-            split.known, owners, price_cuts(book.prices), instants,
-            period=period, detail=context.config.period.detail,
-        )  # fmt: skip
-        known = _with_calendar(split.known, calendars)
-        shards = _shards(known, owners, period, calendars)
+        metering = plan_metering(split.known, book, instants, period=period, config=context.config.period)
         metered_rows = 0
-        with warehouse.metered_usage(
-            known.select("series_id", "calendar_id").join(shards, on="series_id", validate="1:1"), calendars.instants
-        ) as numbers:
-            for frame in _metered_frames(warehouse, numbers, known, owners, calendars):
-                rated = rate_shard(frame, skus=book.skus, prices=book.prices, period=period, run_id=checked.run_id)
+        with warehouse.metered_usage(metering.series, metering.instants) as numbers:
+            for number in numbers:
+                metered = metering.metered(warehouse.metered_shard(number), warehouse.billable_shard(number))
+                with _overflow_refused(metered):
+                    rated = rate_shard(
+                        metered,
+                        metering.hourly(warehouse.billable_shard(number)),
+                        skus=book.skus,
+                        versions=metering.versions,
+                        fx_rates=book.fx_rates,
+                        period=period,
+                        run_id=checked.run_id,
+                    )
                 writer.write_shard(rated.charges, rated.unpriced)
-                metered_rows += int(frame["records"].sum())
+                metered_rows += int(metered["records"].sum())
+                usage = rated.charges.filter(pl.col("charge_kind") == "usage")
                 assert_quantities_kept(
-                    _per_sku(frame, "quantity"),
-                    _per_sku(rated.charges.rename({"usage_quantity": "quantity"}), "quantity"),
+                    _per_sku(metered, "quantity"),
+                    _per_sku(usage.rename({"usage_quantity": "quantity"}), "quantity"),
                     _per_sku(rated.unpriced, "quantity"),
                 )
         warehouse.replace_book_rejects(split.unknown, period)
         return _facts(warehouse, checked, writer, known=split.known, unknown=split.unknown, metered_rows=metered_rows)
 
 
-def _with_calendar(known: pl.DataFrame, calendars: Calendars) -> pl.DataFrame:
-    return known.join(
-        calendars.assigned, on=["account_id", "project_id", "sku_id"], how="left", nulls_equal=True, validate="m:1"
-    ).with_columns(renamed=pl.len().over("identity_id") > 1)
-
-
-def _shards(known: pl.DataFrame, owners: pl.DataFrame, period: BillingPeriod, calendars: Calendars) -> pl.DataFrame:
-    owned = known.select("series_id", "account_id", "project_id").join(
-        moves_inside(owners, period.widest_start, period.widest_end).select(
-            "account_id", "project_id", "billing_account_id"
-        ),
-        on=["account_id", "project_id"],
-        nulls_equal=True,
-        validate="m:m",
-    )
-    most_cells = calendars.cells.group_by("calendar_id").len()["len"].max()
-    return assign_shards(
-        owned.select("series_id", "billing_account_id").unique(),
-        cells_per_series=int(most_cells) if isinstance(most_cells, int) else 1,
-    )
-
-
-def _metered_frames(
-    warehouse: Warehouse, numbers: Sequence[int], known: pl.DataFrame, owners: pl.DataFrame, calendars: Calendars
-) -> Iterator[pl.DataFrame]:
-    """Each shard's metered usage with the columns of its series, owner and cell."""
-    series = known.select(
-        "series_id", "identity_id", "calendar_id", "project_id", "resource_id", "resource_name", "sku_id", "region",
-        "tags", "renamed", pl.col("account_id").alias("metered_account_id"),
-    )  # fmt: skip
-    owner_columns = owners.rename({"account_id": "metered_account_id", "owner_account_id": "account_id"})
-    for number in numbers:
-        yield (
-            warehouse.metered_shard(number)
-            .join(series, on="series_id", how="inner", validate="m:1")
-            .join(calendars.cells, on=["calendar_id", "cell"], how="inner", validate="m:1")
-            .join(owner_columns, on=["metered_account_id", "project_id", "owner_from"], how="inner", nulls_equal=True,
-                  validate="m:1")
-            .drop("calendar_id", "cell", "owner_from", "owner_to", "metered_account_id")
-        )  # fmt: skip
+@contextmanager
+def _overflow_refused(metered: pl.DataFrame) -> Iterator[None]:
+    """Tell an amount too large for DECIMAL(38,18) by the largest quantity, which is where to look."""
+    try:
+        yield
+    except (pl.exceptions.InvalidOperationError, pl.exceptions.ComputeError, OverflowError) as error:
+        if "decimal" not in str(error).lower() and not isinstance(error, OverflowError):
+            raise
+        largest = metered.sort("quantity", descending=True).row(0, named=True)
+        raise DataRefusedError(
+            "a cost does not fit into DECIMAL(38,18), which ends at 10^20; no invoice was drafted. The largest quantity"
+            f" is {largest['quantity'].normalize():f} of SKU {largest['sku_id']} for account {largest['account_id']},"
+            f" resource {largest['resource_id'] or '(none)'}, on {largest['local_date']}"
+            " → correct the usage, or the SKU's price and units_per_pricing_unit"
+        ) from None
 
 
 def _per_sku(frame: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -185,6 +168,7 @@ def reject_findings(context: Context, checked: Checked, *, severity: Severity) -
             f"usage.{row['rule']}",
             f"{_seen(row['value'])}{row['message']}"
             f" ({row['rows']:,} {'row' if row['rows'] == 1 else 'rows, this is the first'})",
+            _CURES.get(row["rule"], "ask the supplier of the file for a corrected one"),
             file=row["file"],
             row=row["row_number"],
             column=row["column"],
@@ -194,6 +178,12 @@ def reject_findings(context: Context, checked: Checked, *, severity: Severity) -
     )
 
 
+_CURES = {
+    "account_id.unknown": "add the account to book/accounts, or have the file corrected",
+    "sku_id.unknown": "add the SKU to book/skus and its price to book/prices, or have the file corrected",
+    "unit.wrong": "have the file corrected, or correct the usage_unit of the SKU in book/skus",
+    "record.conflict": "find out which of the records is right and have the other removed from its file",
+}
 _LONGEST_VALUE = 60
 
 
@@ -219,10 +209,11 @@ def _refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -
 
 
 def _unpriced_findings(context: Context, unpriced: pl.DataFrame, period: BillingPeriod) -> tuple[Finding, ...]:
+    name = f"out/{period}-unpriced.csv"
     if not unpriced.height:
+        (context.workspace.root / name).unlink(missing_ok=True)
         return ()
     blocking = context.config.policy.unpriced == "block"
-    name = f"out/{period}-unpriced.csv"
     findings = tuple(
         Finding(
             Severity.ERROR if blocking else Severity.WARNING,

@@ -36,7 +36,10 @@ _MOST_REJECTS = 100_000
 
 
 def report(context: Context, checked: Checked, rated: Rated) -> int:
-    """Write every document of the period; returns how many files. The former ones stand until all are there."""
+    """Write every document of the period, note the run as reported; returns how many files.
+
+    The former documents stand until all are there.
+    """
     previous = context.warehouse.current_run(checked.period.shift(-1))
     previous_run = previous["run_id"] if previous else None
     target = context.workspace.out(checked.period)
@@ -54,6 +57,8 @@ def report(context: Context, checked: Checked, rated: Rated) -> int:
             text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         count = len(hashes)
+        summary = json.dumps(rated.facts | {"documents": count})
+        context.warehouse.advance_run(rated.run_id, "reported", context.now, summary)
         step.done(f"{count:,} files in {context.workspace.relative(target)}")
     return count
 

@@ -41,10 +41,14 @@ CHARGES = Table(
         Column("list_cost", COST, "Cost at the public price", unit="currency", nullable=True),
         Column("contracted_cost", COST, "Cost at the price that applied", unit="currency"),
         Column("cost", COST, "What it adds to the invoice", unit="currency"),
+        Column("pricing_currency", TEXT, "ISO 4217 code of the price", nullable=True),
+        Column("exchange_rate", PRICE, "What one unit of the price's currency was worth in currency, empty where they "
+               "are the same", nullable=True),
+        Column("list_exchange_rate", PRICE, "The same for the public price", nullable=True),
         Column("run_id", TEXT, "Run that computed it"),
         Column("invoice_id", TEXT, "Invoice it is billed on"),
     ),
-)
+)  # fmt: skip
 CHARGE_ORDER = (
     "billing_account_id", "currency", "account_id", "project_id", "sku_id", "region", "resource_id", "tags",
     "charge_start", "price_id", "list_price_id", "charge_kind",

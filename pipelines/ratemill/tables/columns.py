@@ -54,12 +54,13 @@ class Column:
             pl.Datetime: "an instant such as 2026-10-01T00:00:00Z, or a date",
             pl.Boolean: "true or false",
         }.get(self.dtype.base_type(), "text")
-        if self.above is not None:
-            text += f" above {self.above}"
-        if self.minimum is not None:
-            text += f" of at least {self.minimum}"
-        if self.maximum is not None:
-            text += f" of at most {self.maximum}"
+        limits = [
+            f"{words} {limit:,}"
+            for words, limit in (("above", self.above), ("of at least", self.minimum), ("of at most", self.maximum))
+            if limit is not None
+        ]
+        if limits:
+            text += f" {' and '.join(limits)}"
         if self.max_length is not None:
             text += f" of at most {self.max_length} characters"
         return text

@@ -20,13 +20,16 @@ SERIES_COLUMNS = (
     Column("region", TEXT, "Region the resource runs in", nullable=True, max_length=ID_LENGTH),
     Column("unit", TEXT, "Unit of the quantity; must be the SKU's usage unit", nullable=True, max_length=64),
     Column("tags", TEXT, "Tags as a JSON object of strings, keys sorted", nullable=True, max_length=16384),
-)
+    Column("attributes", TEXT, "What the meter's attr.* columns say, as a JSON object of strings, keys sorted; prices "
+           "may ask for them", nullable=True, max_length=16384),
+)  # fmt: skip
 """What repeats hour after hour: stored once per combination, so that a row of usage is a few bytes."""
 
 ROW_COLUMNS = (
     Column("usage_start", INSTANT, "First instant of the metered hour, UTC"),
     Column("usage_end", INSTANT, "First instant after the metered hour, UTC"),
-    Column("quantity", QUANTITY, "Metered quantity", unit="unit", minimum=Decimal(0)),
+    # A month of such records adds up within DECIMAL(38,12), whatever their number.
+    Column("quantity", QUANTITY, "Metered quantity", unit="unit", minimum=Decimal(0), maximum=Decimal(10**18)),
     Column("record_id", TEXT, "The meter's own id of the record; its identity when given", nullable=True,
            max_length=ID_LENGTH),
 )  # fmt: skip
@@ -36,6 +39,12 @@ USAGE = Table(
     "one resource's metered quantity of one SKU in one hour",
     (*SERIES_COLUMNS, *ROW_COLUMNS),
 )
+
+ATTRIBUTE_PREFIX = "attr."
+"""Columns of a usage file whose name starts with this are attributes: facts of the provider that decide a price."""
+
+INPUT_COLUMNS = tuple(name for name in USAGE.names if name != "attributes")
+"""Columns a usage file may have, besides attributes."""
 
 REQUIRED_INPUT_COLUMNS = ("account_id", "sku_id", "usage_start", "quantity")
 """Columns every usage file must have; the others default to null (usage_end: one hour after the start)."""

@@ -6,7 +6,7 @@ import polars as pl
 
 from ratemill.tables.usage import USAGE_DUPLICATES
 
-VALUES = ["usage_end", "quantity", "unit", "compared_identity", "compared_start"]
+VALUES = ["usage_end", "quantity", "unit", "attributes", "compared_identity", "compared_start"]
 """What must be equal for two records of one identity to be copies. (For records without a record_id, the last two are
 part of the identity and null here.) The resource's name is a label and decides nothing."""
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandera.polars as pa
 import polars as pl
 
 from ratemill.money import QUANTITY, QUANTITY_DECIMALS
 from ratemill.tables.columns import INSTANT, Column
-from ratemill.tables.usage import ROW_COLUMNS, SERIES_COLUMNS
+from ratemill.tables.usage import ATTRIBUTE_PREFIX, ID_LENGTH, ROW_COLUMNS, SERIES_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,8 @@ ROW_NAMES = [column.name for column in ROW_COLUMNS]
 REJECT_SCHEMA = {"row_number": pl.Int64, "column": pl.String, "value": pl.String, "rule": pl.String,
                  "message": pl.String}  # fmt: skip
 SHOWN_VALUE_LENGTH = 200
+LONGEST_TAGS_TEXT = 65_536
+"""Longest tags as the file spells them; the canonical spelling is shorter."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,40 @@ def _keep_filtered(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
 
 
 def _mapped(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
-    """Our names; optional columns a file lacks become null."""
-    columns = [pl.col("row_number")]
+    """Our names; optional columns a file lacks become null; attributes are still a column each."""
+    attributes = [name for name in mapping.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    columns = [
+        pl.col("row_number"),
+        *(_text(raw, mapping.columns[name], ID_LENGTH).alias(name) for name in sorted(attributes)),
+    ]
     for column in (*SERIES_COLUMNS, *ROW_COLUMNS):
+        if column.name == "attributes":
+            continue
         theirs = mapping.columns.get(column.name)
         if theirs is None:
             missing_type = column.dtype if column.name != "quantity" else QUANTITY
             columns.append(pl.lit(None, dtype=missing_type).alias(column.name))
+        elif column.name == "tags" and raw.schema[theirs] == pl.String:
+            columns.append(_text(raw, theirs, LONGEST_TAGS_TEXT).alias(column.name))
         elif column.name in ("quantity", "tags", "usage_start", "usage_end"):
             columns.append(pl.col(theirs).alias(column.name))
         else:
-            columns.append(pl.col(theirs).cast(pl.String).alias(column.name))
+            columns.append(_text(raw, theirs, column.max_length or ID_LENGTH).alias(column.name))
     return raw.select(columns)
+
+
+def _text(raw: pl.DataFrame, name: str, most: int) -> pl.Expr:
+    """A column as text, values longer than ``most`` cut behind the next character: rejected, and of bounded size.
+
+    A file can repeat one huge text in millions of rows for a few bytes; hashing or copying it would never end.
+    """
+    column, dtype = pl.col(name), raw.schema[name]
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return column.cat.slice(0, most + 1)  # shares its texts between rows, which a cast copies
+    longest = raw[name].str.len_bytes().max() if dtype == pl.String else 0
+    if isinstance(longest, int) and longest > most:
+        return column.str.slice(0, most + 1)
+    return column.cast(pl.String)
 
 
 def _code_series(mapped: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -102,71 +126,116 @@ def _code_series(mapped: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     Rows are matched by two 64-bit hashes with seeds drawn anew in each process, so that nobody can prepare two
     combinations that collide; equal numbers never leave this function, so the result does not depend on the seeds.
     """
-    keys = mapped.select(SERIES_NAMES)
+    keys = mapped.drop("row_number", *ROW_NAMES)
     hashed = mapped.with_columns(
         _h1=keys.hash_rows(secrets.randbits(64)),
         _h2=keys.hash_rows(secrets.randbits(64)),
     )
     unique = (
-        hashed.select("_h1", "_h2", *SERIES_NAMES)
+        hashed.select("_h1", "_h2", *keys.columns)
         .unique(["_h1", "_h2"], keep="first", maintain_order=True)
         .with_row_index("series")
     )
     coded = hashed.join(unique.select("_h1", "_h2", "series"), on=["_h1", "_h2"], how="left", maintain_order="left",
                         validate="m:1")  # fmt: skip
-    return coded.drop("_h1", "_h2", *SERIES_NAMES), unique.drop("_h1", "_h2")
+    return coded.drop("_h1", "_h2", *keys.columns), unique.drop("_h1", "_h2")
 
 
 def _check_series(raw_series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Series with canonical tags, and their failures (series, column, value, rule, message)."""
-    texts = [name for name in SERIES_NAMES if name != "tags"]
+    """Series with canonical tags and attributes, and their failures (series, column, value, rule, message)."""
+    texts = [name for name in raw_series.columns if name not in ("series", "tags")]
     blank_is_empty = pl.when(pl.col(texts) != "").then(pl.col(texts))
-    series, bad_tags = _canonical_tags(raw_series.with_columns(blank_is_empty))
+    series, bad_tags = _canonical_tags(_with_attributes(raw_series.with_columns(blank_is_empty)))
     failures = _failures(_SERIES_SCHEMA, series.select(SERIES_NAMES), SERIES_COLUMNS).with_columns(
         series=pl.col("index").cast(pl.UInt32)
     )
     return series, pl.concat([failures.drop("index"), bad_tags], how="diagonal_relaxed")
 
 
-def _canonical_tags(series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tags of any accepted type as a JSON object of strings with sorted keys; no tags is null."""
-    if series.schema["tags"] in (pl.String, pl.Null):
-        text = series["tags"].cast(pl.String)
-    else:
-        pairs = series.select(pl.col("tags").cast(pl.List(pl.Struct({"key": pl.String, "value": pl.String}))))
-        text = pairs.select(pl.struct("tags").struct.json_encode())["tags"]
-        text = text.set(pairs["tags"].is_null(), None)
-    spellings = text.drop_nulls().unique()
-    parsed = [_parse_tags(spelling) for spelling in spellings]
+def _with_attributes(series: pl.DataFrame) -> pl.DataFrame:
+    """The ``attr.*`` columns as one JSON object of strings with sorted keys; no attribute is null."""
+    columns = [name for name in series.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    if not columns:
+        return series.with_columns(attributes=pl.lit(None, dtype=pl.String))
+    encoded = series.select(pl.struct(columns).struct.json_encode()).to_series()
+    spellings = encoded.unique()
+    known = [
+        {name.removeprefix(ATTRIBUTE_PREFIX): value for name, value in json.loads(text).items() if value is not None}
+        for text in spellings
+    ]
     table = pl.DataFrame(
         {
             "_spelling": spellings,
-            "tags": pl.Series([tags for tags, _ in parsed], dtype=pl.String),
-            "message": pl.Series([message for _, message in parsed], dtype=pl.String),
+            "attributes": pl.Series([_json(row) if row else None for row in known], dtype=pl.String),
         }
     )
-    joined = series.with_columns(_spelling=text).drop("tags").join(
-        table, on="_spelling", how="left", maintain_order="left", validate="m:1"
-    )  # fmt: skip
+    return (
+        series.drop(columns)
+        .with_columns(_spelling=encoded)
+        .join(table, on="_spelling", how="left", maintain_order="left", validate="m:1")
+        .drop("_spelling")
+    )
+
+
+def _json(texts: dict[str, str]) -> str:
+    return json.dumps(texts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _canonical_tags(series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tags of any accepted type as a JSON object of strings with sorted keys; no tags is null."""
+    # Each spelling is parsed once, however many series share it.
+    tags = series.select("tags")
+    series = series.with_columns(
+        _t1=tags.hash_rows(secrets.randbits(64)),
+        _t2=tags.hash_rows(secrets.randbits(64)),
+    )
+    spellings = series.select("_t1", "_t2", "tags").unique(["_t1", "_t2"], keep="first", maintain_order=True)
+    texts, parsed = _parsed_tags(spellings["tags"])
+    table = spellings.select(
+        "_t1",
+        "_t2",
+        _spelling=pl.Series(texts, dtype=pl.String),
+        tags=pl.Series([canonical for canonical, _ in parsed], dtype=pl.String),
+        message=pl.Series([message for _, message in parsed], dtype=pl.String),
+    )
+    joined = series.drop("tags").join(
+        table, on=["_t1", "_t2"], how="left", maintain_order="left", validate="m:1"
+    ).drop("_t1", "_t2")  # fmt: skip
     bad = joined.filter(pl.col("message").is_not_null()).select(
         "series", column=pl.lit("tags"), value="_spelling", rule=pl.lit("tags"), message="message"
     )
     return joined.drop("_spelling", "message"), bad
 
 
-def _parse_tags(text: str) -> tuple[str | None, str | None]:
-    """Canonical tags, or the reason why there are none: a pair of which one is null."""
+def _parsed_tags(tags: pl.Series) -> tuple[list[str | None], list[tuple[str | None, str | None]]]:
+    """Each value as text for messages, and what it came to; see :func:`_canonical`."""
+    if tags.dtype in (pl.String, pl.Null):
+        texts: list[str | None] = tags.cast(pl.String).to_list()
+        return texts, [_parse_json(text) if text is not None else (None, None) for text in texts]
+    maps = tags.to_frame().select(pl.col("tags").cast(pl.List(pl.Struct({"key": pl.String, "value": pl.String}))))
+    pairs = [None if one is None else [(pair["key"], pair["value"]) for pair in one] for one in maps["tags"].to_list()]
+    return (
+        [None if one is None else json.dumps(one, ensure_ascii=False) for one in pairs],
+        [(None, None) if one is None else _canonical(one) for one in pairs],
+    )
+
+
+def _parse_json(text: str) -> tuple[str | None, str | None]:
     try:
-        data = json.loads(text, object_pairs_hook=list, parse_float=str, parse_int=str)
+        data = json.loads(text, object_pairs_hook=list, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None, "must be a JSON object of texts"
-    if isinstance(data, list) and len(data) == 1 and data[0][0:1] == ("tags",) and isinstance(data[0][1], list):
-        # json_encode of a map: {"tags": [{"key": …, "value": …}, …]}
-        data = [(dict(entry).get("key"), dict(entry).get("value")) for entry in data[0][1]]
     if not isinstance(data, list) or not all(isinstance(entry, tuple) for entry in data):
         return None, "must be a JSON object of texts"
+    return _canonical(data)
+
+
+def _canonical(pairs: list[tuple[Any, Any]]) -> tuple[str | None, str | None]:
+    """Tags in their one spelling, or the reason why there are none: a pair of which one is null."""
     tags: dict[str, str] = {}
-    for key, value in data:
+    for key, value in pairs:
+        if key is None:
+            return None, "must name every tag; one has no name"
         if key in tags:
             return None, f"must name each tag once; {key!r} stands twice"
         if isinstance(value, list):
@@ -174,7 +243,10 @@ def _parse_tags(text: str) -> tuple[str | None, str | None]:
         tags[key] = "" if value is None else str(value).lower() if isinstance(value, bool) else value
     if not tags:
         return None, None
-    return json.dumps(tags, ensure_ascii=False, sort_keys=True, separators=(",", ":")), None
+    canonical = _json(tags)
+    if not canonical.isascii() and any("\ud800" <= letter <= "\udfff" for letter in canonical):
+        return None, "must be Unicode text; half a surrogate pair is none"
+    return canonical, None
 
 
 def _normalise_rows(coded: pl.DataFrame) -> pl.DataFrame:
@@ -317,6 +389,7 @@ _END_AFTER_START = "usage_end_after_start"
 _RULES = {
     "not_nullable": "empty",
     "greater_than_or_equal_to": "minimum",
+    "less_than_or_equal_to": "maximum",
     "str_length": "length",
     _END_AFTER_START: "after_start",
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ratemill.tables.usage import REQUIRED_INPUT_COLUMNS, USAGE
+from ratemill.tables.usage import ATTRIBUTE_PREFIX, INPUT_COLUMNS, REQUIRED_INPUT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,19 +60,15 @@ def map_columns(file_schema: Mapping[str, pl.DataType], config: UsageConfig) -> 
 
     Optional columns that a preset expects may be missing; a column the configuration names must exist.
     """
-    wanted = {name: name for name in USAGE.names} | dict(PRESETS[config.preset]) | config.columns
-    problems = [
-        SchemaProblem(
-            ours, f"[usage.columns] names {ours!r}, which is no usage column", f"use one of {', '.join(USAGE.names)}"
-        )
-        for ours in config.columns
-        if ours not in USAGE.names
-    ]
+    attributes = {name: name for name in file_schema if name.startswith(ATTRIBUTE_PREFIX)}
+    wanted = dict(zip(INPUT_COLUMNS, INPUT_COLUMNS, strict=True)) | attributes
+    wanted |= dict(PRESETS[config.preset]) | config.columns
+    problems: list[SchemaProblem] = []
     found: dict[str, str] = {}
     for ours, theirs in wanted.items():
-        if ours not in USAGE.names:
-            continue
-        if theirs in file_schema:
+        if ours not in INPUT_COLUMNS and not ours.startswith(ATTRIBUTE_PREFIX):
+            problems.append(_unknown(ours))
+        elif theirs in file_schema:
             found[ours] = theirs
             problem = _type_problem(ours, theirs, file_schema[theirs], config)
             if problem is not None:
@@ -85,6 +81,14 @@ def map_columns(file_schema: Mapping[str, pl.DataType], config: UsageConfig) -> 
         if column not in file_schema
     ]
     return problems or ColumnMapping(found, config.filter)
+
+
+def _unknown(ours: str) -> SchemaProblem:
+    return SchemaProblem(
+        ours,
+        f"[usage.columns] names {ours!r}, which is no usage column",
+        f"use one of {', '.join(INPUT_COLUMNS)}, or {ATTRIBUTE_PREFIX}NAME",
+    )
 
 
 def _missing(ours: str, theirs: str, file_schema: Mapping[str, pl.DataType]) -> SchemaProblem:
