@@ -107,6 +107,10 @@ golden: setup ## write the golden files anew and delete those no test uses; read
 	'$(BIN)/pytest' --update-golden -p no:xdist $(ARGS)
 	@git --no-pager diff --stat -- tests/golden 2>/dev/null || true
 
+.PHONY: docs
+docs: setup ## write the generated pages anew, and the outputs in the README by running its commands
+	'$(BIN)/python' docs/generate.py --readme
+
 .PHONY: bench
 bench: setup ## time and memory of a large run on this machine
 	'$(BIN)/ratemill' bench $(ARGS)

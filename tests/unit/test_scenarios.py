@@ -1,0 +1,221 @@
+"""Worked examples: each folder of tests/scenarios goes through the whole run and must give the bill it expects.
+
+How a scenario is written is told in tests/scenarios/README.md. What is compared is what an analyst sees: the tables of
+the published database. Expected files are worked out by hand, and their README shows the arithmetic.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ratemill import pipeline
+from ratemill.period import BillingPeriod
+from ratemill.progress import make_progress
+from ratemill.tables.charges import CHARGES
+from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.usage import USAGE
+from ratemill.workspace import find_workspace
+
+SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
+NAMES = sorted(path.name for path in SCENARIOS.iterdir() if path.is_dir())
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+"""The clock of every scenario: after its periods, so that none is refused as not begun."""
+
+SETTINGS = """\
+[seller]
+name = "Example Cloud"
+country = "FR"
+[output]
+pdf = false
+html = false
+"""
+TABLES = {table.name: table for table in (INVOICES, INVOICE_LINES, TAX_LINES, CHARGES)}
+REQUIRED = {
+    "invoice_lines": {"account_id", "sku_id", "pricing_quantity", "amount"},
+    "tax_lines": {"tax_code", "rate", "base_amount", "tax_amount"},
+    "invoices": {"billing_account_id", "currency", "untaxed_amount", "tax_amount", "total_amount"},
+}
+"""Files every period must have, and the columns they can't do without."""
+SHOWN_IN_README = {
+    "invoice_lines": ["amount"],
+    "tax_lines": ["tax_amount"],
+    "invoices": ["untaxed_amount", "tax_amount", "total_amount"],
+}
+PERIOD_COLUMN = {"invoice_lines": "invoice_id", "tax_lines": "invoice_id"}
+
+
+def read_csv(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def usage_table(rows):
+    """Usage as a meter delivers it, from a file a person can read.
+
+    Blank cells are nulls. A column ``hours`` (ours, not a meter's) makes so many records of a row, one an hour; ``tags``
+    are written as JSON.
+    """
+    texts = [name for name in (rows[0] if rows else USAGE.names) if name not in {"hours", *_TYPES}]
+    schema = pa.schema([*_TYPES.items(), *((name, pa.string()) for name in texts)])
+    records = []
+    for row in rows:
+        start = datetime.fromisoformat(row["usage_start"])
+        assert start.tzinfo is not None, f"usage_start {row['usage_start']} says no offset; end it with Z or +02:00"
+        given = {name: row[name] or None for name in texts} | {
+            "tags": sorted(json.loads(row["tags"]).items()) if row.get("tags") else None,
+            "quantity": Decimal(row["quantity"]),
+        }
+        for hour in range(int(row.get("hours") or 1)):
+            begin = start.astimezone(UTC) + timedelta(hours=hour)
+            end = datetime.fromisoformat(row["usage_end"]) if row.get("usage_end") else begin + timedelta(hours=1)
+            records.append(given | {"usage_start": begin, "usage_end": end})
+    return pa.Table.from_pylist(records, schema=schema)
+
+
+_TYPES = {
+    "usage_start": pa.timestamp("us", tz="UTC"),
+    "usage_end": pa.timestamp("us", tz="UTC"),
+    "quantity": pa.decimal128(38, 12),
+    "tags": pa.map_(pa.string(), pa.string()),
+}
+
+
+def deliveries(scenario):
+    """What arrives, run by run: ``usage.csv``, or the folders of ``deliveries/`` in the order of their names."""
+    if (scenario / "usage.csv").is_file():
+        return [[scenario / "usage.csv"]]
+    return [sorted(folder.glob("*.csv")) for folder in sorted((scenario / "deliveries").iterdir())]
+
+
+def bill(scenario, workspace):
+    """Run the scenario's periods after each delivery; the summaries of the last run, by period."""
+    shutil.copytree(scenario / "book", workspace / "book")
+    (workspace / "usage").mkdir()
+    settings = scenario / "ratemill.toml"
+    (workspace / "ratemill.toml").write_text(settings.read_text() if settings.is_file() else SETTINGS)
+    periods = [BillingPeriod.parse(folder.name) for folder in sorted((scenario / "expected").iterdir())]
+    summaries = []
+    for files in deliveries(scenario):
+        for file in files:
+            pq.write_table(usage_table(read_csv(file)), workspace / "usage" / f"{file.stem}.parquet")
+        opened = find_workspace(workspace)
+        with (
+            make_progress(quiet=True) as progress,
+            pipeline.open_run(opened, progress, now=LATER, command="scenario") as context,
+        ):
+            loaded, summaries = pipeline.run(context, periods)
+        assert not loaded.refused
+    return {summary.period: summary for summary in summaries}
+
+
+def published(workspace, table, period):
+    """The rows of a published table that belong to a period, as dictionaries."""
+    with duckdb.connect(str(workspace / "published" / "billing.duckdb"), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        rows = connection.sql(f'SELECT * FROM "{table}"').to_arrow_table().to_pylist()
+    key = PERIOD_COLUMN.get(table, "period")
+    return [row for row in rows if row[key].startswith(period)]
+
+
+def comparable(value):
+    """A value of a table, or of an expected file, as text that is equal when the values are."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case Decimal():
+            return f"{value.normalize():f}" if value else "0"
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def expected_value(text, column):
+    if not text:
+        return ""
+    is_number = column.dtype.is_decimal() if column is not None else re.fullmatch(r"-?\d+(\.\d+)?", text)
+    return comparable(Decimal(text)) if is_number else text
+
+
+def assert_same_rows(name, rows, expected, table=None):
+    """The same rows in any order, in the columns that the expected file has."""
+    columns = list(expected[0])
+    kinds = {column: table[column] if table is not None else None for column in columns}
+    wanted = sorted(tuple(expected_value(row[column], kinds[column]) for column in columns) for row in expected)
+    seen = sorted(tuple(comparable(row[column]) for column in columns) for row in rows)
+    assert seen == wanted, f"{name}: {', '.join(columns)}"
+
+
+def row_counts(summary):
+    return {name.removeprefix("rows_"): count for name, count in summary.facts.items() if name.startswith("rows_")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario_gives_the_expected_bill(name, tmp_path):
+    scenario = SCENARIOS / name
+    summaries = bill(scenario, tmp_path)
+
+    for folder in sorted((scenario / "expected").iterdir()):
+        files = {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
+        assert files.keys() >= REQUIRED.keys(), f"{folder} lacks {REQUIRED.keys() - files.keys()}"
+        for table, expected in files.items():
+            place = f"{name}/expected/{folder.name}/{table}.csv"
+            assert expected, f"{place} has no rows: nothing to compare"
+            if table == "rows":
+                (wanted,) = expected
+                counts = row_counts(summaries[folder.name])
+                assert {key: counts[key] for key in wanted} == {key: int(count) for key, count in wanted.items()}, place
+                continue
+            assert table in TABLES, f"{place} is no table that can be compared: {', '.join([*TABLES, 'rows'])}"
+            assert set(expected[0]) >= REQUIRED.get(table, set()), f"{place} lacks columns"
+            assert_same_rows(place, published(tmp_path, table, folder.name), expected, TABLES[table])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario_shows_its_arithmetic(name):
+    """Every amount that is expected stands in the README, so that a reader can follow how it comes about."""
+    text = (SCENARIOS / name / "README.md").read_text(encoding="utf-8")
+    title, *_, prose = text.partition("\n")
+    assert title.startswith("# "), "the first line is what the scenario is about"
+    assert len(re.findall(r"[.:](\s|$)", prose)) >= 3, "a few sentences on why this matters"
+    shown = {Decimal(number) for number in re.findall(r"-?\d+(?:\.\d+)?", prose.replace(",", ""))}
+    for folder in sorted((SCENARIOS / name / "expected").iterdir()):
+        for table, columns in SHOWN_IN_README.items():
+            for row in read_csv(folder / f"{table}.csv"):
+                missing = [row[column] for column in columns if Decimal(row[column]) not in shown]
+                assert not missing, f"{missing} of {folder.name}/{table}.csv is not in the README"
+
+
+def test_the_list_of_scenarios_is_complete():
+    """tests/scenarios/README.md names every folder, and no other."""
+    text = (SCENARIOS / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\(([a-z0-9-]+)/README\.md\)", text)) == NAMES
+
+
+def test_a_wrong_amount_is_told():
+    """The comparison itself: one cent too much, one row too many, a column that says something else."""
+    rows = [{"sku_id": "vm", "amount": Decimal("10.3300"), "project_id": None}]
+    right = [{"sku_id": "vm", "amount": "10.33", "project_id": ""}]
+    assert_same_rows("lines", rows, right)
+    for wrong in (
+        [{"sku_id": "vm", "amount": "10.34", "project_id": ""}],
+        [{"sku_id": "vm", "amount": "10.33", "project_id": "web"}],
+        [*right, *right],
+    ):
+        with pytest.raises(AssertionError, match="lines: sku_id, amount, project_id"):
+            assert_same_rows("lines", rows, wrong)
