@@ -67,6 +67,7 @@ COMMANDS = (
     Command("report", "ratemill.cli.steps:report", "Write invoices, cost reports and files of a period."),
     Command("publish", "ratemill.cli.steps:publish", "Write the database that analysts open."),
     Command("sql", "ratemill.cli.sql:sql", "Query the published data with SQL, read-only."),
+    Command("bench", "ratemill.cli.bench:bench", "Measure a run against the bare engine."),
     Command("status", "ratemill.cli.status:status", "Show what was run, and what is waiting."),
 )
 _BY_NAME = {command.name: command for command in COMMANDS}
