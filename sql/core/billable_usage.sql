@@ -3,7 +3,6 @@
 -- Grain: one series in one cell, and in one hour of the month where hours are needed.
 -- Parameters: none. Needs usage_of_period, rating_series and rating_cells, see metered_usage.
 SELECT
-    rating_series.shard,
     usage.series_id,
     rating_cells.cell,
     CASE WHEN rating_series.by_the_hour THEN rating_cells.hour END AS hour,

@@ -4,7 +4,6 @@
 -- Parameters: $widest_start, $widest_end. Needs the temporary tables rating_series (series_id, calendar_id) and
 --             rating_cells (calendar_id, usage_start, cell), which hold only usage that belongs to the period.
 SELECT
-    rating_series.shard,
     usage.series_id,
     rating_cells.cell,
     sum(usage.quantity) AS quantity,
@@ -15,4 +14,4 @@ SELECT
 FROM usage_of_period AS usage
 INNER JOIN rating_series USING (series_id)
 INNER JOIN rating_cells USING (calendar_id, usage_start)
-GROUP BY ALL
+GROUP BY usage.series_id, rating_cells.cell

@@ -9,10 +9,6 @@ SELECT
     usage.usage_end,
     usage.quantity
 FROM raw.usage AS usage
+ANTI JOIN raw.usage_duplicates USING (file_id, row_number)
 WHERE usage.usage_start >= $widest_start
   AND usage.usage_start < $widest_end
-  AND NOT EXISTS (
-      SELECT 1
-      FROM raw.usage_duplicates AS duplicates
-      WHERE duplicates.file_id = usage.file_id AND duplicates.row_number = usage.row_number
-  )

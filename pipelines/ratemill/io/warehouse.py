@@ -76,6 +76,9 @@ _SERIES_KEY = ", ".join(column.name for column in SERIES_COLUMNS)
 _IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
 
 
+_OF_SHARD = "WHERE series_id IN (SELECT series_id FROM rating_series WHERE shard = $shard)"
+
+
 @dataclass(frozen=True)
 class Drafts:
     """The draft invoices of a period, sorted by payer and currency, with their lines and taxes."""
@@ -350,22 +353,21 @@ class Warehouse:
         ``cells``: calendar_id, usage_start, cell, hour.
         """
         with self._registered(rating_series=series, rating_cells=cells):
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE metered_usage AS {sql('core/metered_usage')}")
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE billable_usage AS {sql('core/billable_usage')}")
-        try:
-            shards = self._connection.execute("SELECT DISTINCT shard FROM metered_usage ORDER BY shard").fetchall()
-            yield [int(shard) for (shard,) in shards]
-        finally:
-            self._connection.execute("DROP TABLE IF EXISTS temp.metered_usage")
-            self._connection.execute("DROP TABLE IF EXISTS temp.billable_usage")
+            try:
+                for name in ("metered_usage", "billable_usage"):
+                    self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql(f'core/{name}')}")
+                yield sorted(series["shard"].unique())
+            finally:
+                for name in ("metered_usage", "billable_usage"):
+                    self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
     def metered_shard(self, shard: int) -> pl.DataFrame:
         """One shard: series_id, cell, quantity, records, charge_start, charge_end, last_usage_start."""
-        return self.frame("SELECT * EXCLUDE (shard) FROM metered_usage WHERE shard = $shard", {"shard": shard})
+        return self.frame(f"SELECT * FROM metered_usage {_OF_SHARD}", {"shard": shard})
 
     def billable_shard(self, shard: int) -> pl.DataFrame:
         """What a shard's series with increments, or hour by hour, bill: series_id, cell, hour (or empty), billable."""
-        return self.frame("SELECT * EXCLUDE (shard) FROM billable_usage WHERE shard = $shard", {"shard": shard})
+        return self.frame(f"SELECT * FROM billable_usage {_OF_SHARD}", {"shard": shard})
 
     def replace_book_rejects(self, unknown: pl.DataFrame, period: BillingPeriod) -> None:
         """Keep the rows of ``usage_of_period`` whose series the book does not know, in place of the former ones.

@@ -50,7 +50,9 @@ def rate(context: Context, checked: Checked) -> Rated:
     store = ChargeStore(context.workspace.charges)
     period, run_id = checked.period, checked.run_id
     with context.progress.step("rate") as step:
-        if not store.folder(period, run_id).is_dir():
+        if store.folder(period, run_id).is_dir():
+            _reject_again(context, checked)
+        else:
             with store.writing(period, run_id) as writer:
                 writer.facts = _rate_all(context, checked, writer)
         facts = store.facts(period, run_id)
@@ -70,6 +72,14 @@ def rate(context: Context, checked: Checked) -> Rated:
     return Rated(run_id, facts, findings)
 
 
+def _reject_again(context: Context, checked: Checked) -> None:
+    """Reject by this book again: after these charges were rated, the period may have been judged by another one."""
+    warehouse, book, period = context.warehouse, checked.book, checked.period
+    with warehouse.usage_of_period(period):
+        series = warehouse.frame(sql("core/series_of_period"))
+        warehouse.replace_book_rejects(split_by_book(series, book.accounts, book.skus).unknown, period)
+
+
 def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[str, Any]:
     warehouse, book, period = context.warehouse, checked.book, checked.period
     with warehouse.usage_of_period(period):
@@ -83,11 +93,14 @@ def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[
         metered_rows = 0
         with warehouse.metered_usage(metering.series, metering.instants) as numbers:
             for number in numbers:
-                metered = metering.metered(warehouse.metered_shard(number), warehouse.billable_shard(number))
+                billable = warehouse.billable_shard(number)
+                metered = metering.metered(warehouse.metered_shard(number), billable)
+                if not metered.height:
+                    continue
                 with _overflow_refused(metered):
                     rated = rate_shard(
                         metered,
-                        metering.hourly(warehouse.billable_shard(number)),
+                        metering.hourly(billable),
                         skus=book.skus,
                         versions=metering.versions,
                         fx_rates=book.fx_rates,
