@@ -115,6 +115,17 @@ docs: setup ## write the generated pages anew, and the outputs in the README by 
 bench: setup ## time and memory of a large run on this machine
 	'$(BIN)/ratemill' bench $(ARGS)
 
+PEER := .bench-peer
+PEER_ROWS ?= 200000
+
+.PHONY: bench-peer
+bench-peer: setup ## the closest open peer on the same usage, in an environment of its own
+	test -x $(PEER)/bin/cloudkitty-status || { '$(BIN)/python' -m venv $(PEER) && \
+	    $(PEER)/bin/python -m pip install --quiet 'cloudkitty==25.*' 'pyarrow>=26,<27'; }
+	test -d bench-work/peer || '$(BIN)/ratemill' init bench-work/peer --sample demo --resources 3000 --months 1
+	$(PEER)/bin/python benchmarks/peer_cloudkitty.py bench-work/peer $(PEER_ROWS)
+	'$(BIN)/ratemill' bench --resources 3000
+
 # ------------------------------------------------------------------------------------------------------ maintenance
 
 # The --no-emit options are the defaults; they are stated because a lock must never say where its writer's packages
@@ -137,6 +148,6 @@ lock: ## resolve pyproject.toml again into requirements/ (UPGRADE=1: to the newe
 
 .PHONY: clean
 clean: ## remove the environment, the demo and everything that tools left here
-	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work
+	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer
 	if [ -f '$(DEMO)/ratemill.toml' ]; then rm -rf '$(DEMO)'; fi
 	find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +
