@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -21,11 +22,12 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO
 
 
 _NONE = "-"
+_WIDEST = 160
 
 
 def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
     """Print the summary of each period, then what loading found."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Console(file=sys.stdout, highlight=False)
     for summary in summaries:
         _print_period(console, summary)
     if loaded.findings:
@@ -41,9 +43,9 @@ def _print_period(console: Console, summary: PeriodSummary) -> None:
     console.print()
     console.print(Text.assemble((f"{summary.period}  ", "bold"), state, (f"   run {summary.run_id}", "dim")))
     console.print()
-    console.print(_rows(summary))
+    _print_whole(console, _rows(summary))
     console.print()
-    console.print(_totals(summary.totals))
+    _print_whole(console, _totals(summary.totals))
     if summary.findings:
         _print_findings(console, summary.findings, "Findings")
     console.print()
@@ -104,15 +106,23 @@ def _change(total: CurrencyTotal) -> str:
 def _print_findings(console: Console, findings: Sequence[Finding], title: str) -> None:
     console.print()
     console.print(Text(title, style="bold"))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for finding in findings[:_SHOWN_FINDINGS]:
-        console.print(
-            Text.assemble(
-                (f"  {finding.severity.value:<8}", _STYLES[finding.severity]),
-                printable(str(finding)).replace("\n", " "),
-            )
-        )
+        where = f"{finding.place}: " if finding.place else ""
+        told = Text(printable(f"{where}{finding.message}").replace("\n", " "))
+        if finding.cure:
+            told.append(printable(f"\n→ {finding.cure}"), style="dim")
+        grid.add_row(Text(finding.severity.value, style=_STYLES[finding.severity]), told)
+    console.print(Padding(grid, (0, 0, 0, 2)))
     if len(findings) > _SHOWN_FINDINGS:
         console.print(Text(f"  … and {len(findings) - _SHOWN_FINDINGS:,} more (--json lists all)", style="dim"))
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print a table in its own width: an amount is never cut short, a line too long for the terminal wraps."""
+    console.print(table, width=max(console.width, _WIDEST), crop=False, soft_wrap=True)
 
 
 def _table() -> Table:
