@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ratemill.errors import DataRefusedError
-from ratemill.io.atomic import StagedFolder, remove_folder, translate_os_errors, write_file
+from ratemill.io.atomic import StagedFolder, remove_folder, write_file
 from ratemill.tables.charges import CHARGES, UNPRICED
 
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ class ChargeStore:
     def add_rounding(self, period: BillingPeriod, run_id: str, rounding: pl.DataFrame) -> None:
         """Put the rounding charges that invoicing found beside the usage charges."""
         folder = self.folder(period, run_id)
-        staged = folder / f".{ROUNDING_FILE}.new"
-        with translate_os_errors(f"writing {folder / ROUNDING_FILE}"):
-            _write(rounding, staged)
-            data = staged.read_bytes()
-            staged.unlink()
-        write_file(folder / ROUNDING_FILE, data)
+        write_file(folder / ROUNDING_FILE, _as_parquet(rounding))
 
     def usage_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
         """Charges of kind usage."""
@@ -120,7 +116,7 @@ class ChargeWriter:
         if not self._shards:
             _write(CHARGES.empty(), self.folder / "shard-0000.parquet")
         unpriced = pl.concat([UNPRICED.empty(), *self.unpriced])
-        unpriced.write_parquet(self.folder / UNPRICED_FILE)
+        _write(unpriced, self.folder / UNPRICED_FILE)
         hashes = {}
         for file in sorted(self.folder.iterdir()):
             with file.open("rb") as handle:
@@ -130,6 +126,15 @@ class ChargeWriter:
         (self.folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _write(charges: pl.DataFrame, path: Path) -> None:
-    """Equal frames give equal bytes: one chunk, fixed row groups."""
-    charges.rechunk().write_parquet(path, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP)
+def _write(rows: pl.DataFrame, path: Path) -> None:
+    path.write_bytes(_as_parquet(rows))
+
+
+def _as_parquet(rows: pl.DataFrame) -> bytes:
+    """Equal frames give equal bytes: one chunk, fixed row groups.
+
+    Made in memory, because Polars does not say that a disk is full: it calls the file out of specification.
+    """
+    buffer = io.BytesIO()
+    rows.rechunk().write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP)
+    return buffer.getvalue()

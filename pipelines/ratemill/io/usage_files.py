@@ -6,23 +6,24 @@ import hashlib
 import json
 import os
 import stat
-from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cache
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ratemill.errors import UsageError
 from ratemill.frames import collect
 from ratemill.money import QUANTITY
+from ratemill.resources import sql
 from ratemill.usage.mapping import ColumnMapping, map_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ratemill.config import Usage as UsageConfig
 
@@ -161,12 +162,8 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
     with _damage_refused():
         size = file.path.stat().st_size
         _refuse_other_formats(file.path, size)
-        metadata = pq.read_metadata(file.path)
+        rows, chunks = _read_footer(file.path)
         schema = pl.read_parquet_schema(file.path)
-        rows = metadata.num_rows
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        if min((group.num_rows for group in groups), default=0) < 0 or rows != sum(group.num_rows for group in groups):
-            raise ValueError("its footer contradicts itself about the number of rows")
     if rows > config.max_rows_per_file:
         raise FileRefusedError(
             f"{rows:,} rows are more than max_rows_per_file = {config.max_rows_per_file:,}"
@@ -182,7 +179,7 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
         raise FileRefusedError(
             "; ".join(f"{problem.message} → {problem.cure}" if problem.cure else problem.message for problem in mapping)
         )
-    slice_rows = _slice_rows(groups, mapping, size, config)
+    slice_rows = _slice_rows(chunks, mapping, size, config)
     _check_manifest(file, rows, mapping)
     return OpenUsageFile(file, rows, mapping, slice_rows)
 
@@ -196,7 +193,7 @@ def _refuse_other_formats(path: Path, size: int) -> None:
         last = handle.read()
     if first != _MAGIC:
         raise FileRefusedError(f"not a Parquet file: it begins with {first!r} → deliver usage as Parquet")
-    if last != _MAGIC:
+    if last != _MAGIC or size < _SMALLEST_FILE:
         raise FileRefusedError(
             "cut off: it begins as Parquet, and its end is missing → it was still being written, or was damaged on its"
             " way; deliver it again"
@@ -204,9 +201,40 @@ def _refuse_other_formats(path: Path, size: int) -> None:
 
 
 _MAGIC = b"PAR1"
+_SMALLEST_FILE = 12
 
 
-def _slice_rows(groups: Sequence[Any], mapping: ColumnMapping, size: int, config: UsageConfig) -> int:
+def _read_footer(path: Path) -> tuple[int, pl.DataFrame]:
+    """Rows of the file, and what its footer says of each chunk (see sql/raw/parquet_chunks.sql).
+
+    By DuckDB: pyarrow ends the whole process when the statistics of a chunk are damaged.
+
+    Raises:
+        duckdb.Error: when the footer is damaged.
+        ValueError: when it contradicts itself.
+    """
+    place = {"file": glob_escape(str(path))}
+    reader = _footer_reader()
+    ((rows,),) = reader.execute(sql("raw/parquet_rows"), place).fetchall()
+    chunks = pl.DataFrame(
+        reader.execute(sql("raw/parquet_chunks"), place).fetchall(),
+        schema={"group": pl.Int64, "rows": pl.Int64, "path": pl.String, "values": pl.Int64, "bytes": pl.Int64},
+        orient="row",
+    )
+    groups = chunks.unique("group")["rows"]
+    if rows != groups.sum() or any(chunks.select((pl.col("rows", "values", "bytes") < 0).any()).row(0)):
+        raise ValueError("its footer contradicts itself about the number of rows")
+    return rows, chunks
+
+
+@cache
+def _footer_reader() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+
+
+def _slice_rows(chunks: pl.DataFrame, mapping: ColumnMapping, size: int, config: UsageConfig) -> int:
     """How many rows to read at a time, so that memory stays bounded where rows are wide or hold many values.
 
     A row count says nothing about what lies in a row: a million tags, all the same, take a few bytes in a file.
@@ -214,35 +242,26 @@ def _slice_rows(groups: Sequence[Any], mapping: ColumnMapping, size: int, config
     Raises:
         FileRefusedError: when the columns that are read unfold too far altogether.
     """
-    wanted = mapping.file_columns
-    values: Counter[str] = Counter()
-    unfolded = 0
-    slice_rows = SLICE_ROWS
-    for group in groups:
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        chunks = [chunk for chunk in chunks if any(_lies_in(chunk.path_in_schema, column) for column in wanted)]
-        most_values = max((chunk.num_values for chunk in chunks), default=0)
-        bytes_here = sum(chunk.total_uncompressed_size for chunk in chunks)
-        values.update({chunk.path_in_schema: chunk.num_values for chunk in chunks})
-        unfolded += bytes_here
-        if group.num_rows:
-            slice_rows = min(
-                slice_rows,
-                SLICE_VALUES * group.num_rows // max(1, most_values),
-                SLICE_BYTES * group.num_rows // max(1, bytes_here),
-            )
-    most, limit = max(values.values(), default=0), size * config.max_rows_per_byte
-    if most > limit or unfolded > limit * WIDEST_ROW_BYTES:
+    wanted = [(pl.col("path") == name) | pl.col("path").str.starts_with(f"{name}, ") for name in mapping.file_columns]
+    read = chunks.filter(pl.any_horizontal(wanted))
+    most_values = max(read.group_by("path").agg(pl.col("values").sum())["values"].to_list(), default=0)
+    all_bytes = int(read["bytes"].sum())
+    limit = size * config.max_rows_per_byte
+    if most_values > limit or all_bytes > limit * WIDEST_ROW_BYTES:
         raise FileRefusedError(
-            f"{size:,} bytes unfold to {most:,} values in one column and {unfolded:,} bytes in all: this looks like a"
-            " decompression bomb → check its origin, or raise [usage] max_rows_per_byte"
+            f"{size:,} bytes unfold to {most_values:,} values in one column and {all_bytes:,} bytes in all: this looks"
+            " like a decompression bomb → check its origin, or raise [usage] max_rows_per_byte"
         )
-    return max(SMALLEST_SLICE, slice_rows)
-
-
-def _lies_in(path: str, column: str) -> bool:
-    """Whether a leaf of a Parquet schema (``tags.key_value.key``) belongs to ``column``; names may hold dots."""
-    return path == column or path.startswith(f"{column}.")
+    groups = read.lazy().group_by("group").agg(pl.col("rows").first(), pl.col("values").max(), pl.col("bytes").sum())
+    fitting = collect(
+        groups.select(
+            pl.min_horizontal(
+                pl.col("rows") * SLICE_VALUES // pl.col("values").clip(1),
+                pl.col("rows") * SLICE_BYTES // pl.col("bytes").clip(1),
+            ).min()
+        )
+    ).item()
+    return max(SMALLEST_SLICE, min(SLICE_ROWS, SLICE_ROWS if fitting is None else fitting))
 
 
 def _check_manifest(file: UsageFile, rows: int, mapping: ColumnMapping) -> None:
@@ -291,20 +310,17 @@ def _quantity_total(file: UsageFile, mapping: ColumnMapping) -> Decimal:
 
 
 class _damage_refused:  # noqa: N801  reads as a verb at the call site
-    """Turn whatever a damaged file makes a reader raise into a refusal.
-
-    Polars can panic on damaged pages; its PanicException is no ``Exception``, so naming it is the only way.
-    """
+    """Turn whatever a damaged file makes a reader raise into a refusal."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(
-            error, (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError,
-                    OverflowError)
-        ):  # fmt: skip
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise FileRefusedError(
-                f"not a readable Parquet file: {reason[:300]} → ask its supplier for it again"
-            ) from None
+        if isinstance(error, pl.exceptions.PanicException):  # no Exception, so nothing else would catch it
+            raise _damaged("its pages contradict its footer") from None
+        if isinstance(error, pl.exceptions.PolarsError | duckdb.Error | OSError | ValueError | OverflowError):
+            raise _damaged(str(error).strip() or type(error).__name__) from None
+
+
+def _damaged(reason: str) -> FileRefusedError:
+    return FileRefusedError(f"damaged Parquet: {reason.splitlines()[0][:300]} → ask its supplier for it again")

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ratemill.findings import Finding, Severity
-from ratemill.io.usage_files import FileRefusedError, OpenUsageFile, UsageFile, find_usage_files, open_usage_file
-from ratemill.usage.intake import Intake, take_in
+from ratemill.io.usage_files import FileRefusedError, UsageFile, find_usage_files
+from ratemill.io.usage_reader import UsageReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ratemill.steps.context import Context
 
 
@@ -45,21 +43,19 @@ def load(context: Context) -> Loaded:
     found = find_usage_files(context.workspace.root, config)
     findings: list[Finding] = []
     loaded = rows = 0
-    with context.progress.step("load", total=len(found), unit="files") as step:
+    with context.progress.step("load", total=len(found), unit="files") as step, _reader(context) as reader:
+        changed: list[UsageFile] = []
         for file in found:
             if isinstance(file, tuple):
                 findings.append(_refuse(context, file[0], "", file[1]))
-                step.advance()
-                continue
-            former = known.get(file.name)
-            if former is not None and _is_unchanged(former, file, settings):
-                step.advance()
-                continue
+            elif not _is_unchanged(known.get(file.name), file, settings):
+                changed.append(file)
+        step.advance(len(found) - len(changed))
+        for read in reader.read(changed):
             try:
-                opened = open_usage_file(file, config)
-                record = context.warehouse.store_usage_file(file, _intakes(opened), settings_sha256=settings)
+                record = context.warehouse.store_usage_file(read.file, read.intakes(), settings_sha256=settings)
             except FileRefusedError as refusal:
-                findings.append(_refuse(context, file.name, file.sha256, str(refusal)))
+                findings.append(_refuse(context, read.file.name, read.file.sha256, str(refusal)))
                 step.advance()
             else:
                 loaded += 1
@@ -73,13 +69,14 @@ def load(context: Context) -> Loaded:
     return Loaded(len(found), loaded, rows, tuple(findings))
 
 
-def _is_unchanged(former: dict[str, object], file: UsageFile, settings: str) -> bool:
+def _reader(context: Context) -> UsageReader:
+    return UsageReader(context.workspace.state / "reading", context.config.usage, context.config.engine)
+
+
+def _is_unchanged(former: dict[str, object] | None, file: UsageFile, settings: str) -> bool:
+    if former is None:
+        return False
     return (former["status"], former["sha256"], former["settings_sha256"]) == ("loaded", file.sha256, settings)
-
-
-def _intakes(opened: OpenUsageFile) -> Iterator[Intake]:
-    for first_row, frame in opened.slices():
-        yield take_in(frame, opened.mapping, first_row=first_row)
 
 
 def _refuse(context: Context, name: str, sha256: str, reason: str) -> Finding:
