@@ -15,6 +15,7 @@ from ratemill.book import intervals
 from ratemill.book.checks import check_book
 from ratemill.book.model import SOURCE_ROW, Book
 from ratemill.book.prices import (
+    per_unit_prices_are_plain,
     price_is_given,
     prices_do_not_overlap,
     prices_leave_no_hole,
@@ -47,6 +48,9 @@ def book_of_prices(rows: list[dict[str, Any]], windows: pl.DataFrame | None = No
             "up_to": QUANTITY,
             "unit_price": PRICE,
             "flat_fee": PRICE,
+            "package_size": QUANTITY,
+            "cap": PRICE,
+            "minimum": PRICE,
             "attr.tier": pl.String,
         },
     ).with_columns(source_file=pl.lit("book/prices.csv"), source_row=pl.int_range(2, pl.len() + 2, dtype=pl.Int64))
@@ -256,6 +260,70 @@ def test_tiers_of_one_price_agree_on_everything_that_is_the_price() -> None:
         found = tiers_agree(book_of_prices([rows[0], {**rows[1], **change}]))
         assert [(finding.row, finding.column) for finding in found] == [(3, next(iter(change)))], change
         assert "book/prices.csv:2" in found[0].message
+
+
+# what a price row says besides its unit price → whether per_unit refuses it; with tiers all of it has a meaning
+PER_UNIT = [
+    ({}, None),
+    ({"flat_fee": Decimal("0.000")}, None),  # what an empty cell stands for
+    ({"flat_fee": Decimal("0.01")}, "prices.per_unit.flat_fee"),
+    ({"package_size": Decimal(1)}, "prices.per_unit.package_size"),  # even of one: it rounds up
+    ({"flat_at_zero": True}, "prices.per_unit.flat_at_zero"),
+    ({"cap": Decimal(5), "minimum": Decimal(1), "scope": "resource", "tier_reset": True}, None),
+]
+
+
+def test_a_per_unit_price_has_neither_fees_nor_packages() -> None:
+    for row, rule in PER_UNIT:
+        for mode, expected in (("per_unit", rule), ("graduated", None), ("volume", None)):
+            found = per_unit_prices_are_plain(book_of_prices([{"mode": mode, **row}]))
+            assert [finding.rule for finding in found] == ([] if expected is None else [expected]), (mode, row)
+
+
+def test_conditions_of_prices_as_people_read_them() -> None:
+    book = book_of_prices(
+        [
+            {"price_id": "any", "mode": "per_unit"},
+            {"price_id": "eu", "mode": "per_unit", "region": "eu"},  # a line names its region itself
+            {"price_id": "night", "mode": "per_unit", "window": "night", "region": "eu", "attr.tier": "gold"},
+            {"price_id": "steps", "attr.tier": "gold", "mode": "volume", "up_to": Decimal(1)},
+            {"price_id": "steps", "attr.tier": "gold", "mode": "volume"},
+        ]
+    )
+    assert book.conditions_of_prices == {"night": "night · gold", "steps": "gold"}
+
+
+def test_windows_go_with_every_aggregation() -> None:
+    """A maximum is shared over the charges of its month, so peak and off-peak hours may price their parts of it."""
+    sku = {"service": "S", "category": "Other", "name": "s", "usage_unit": "U", "pricing_unit": "U"}
+    skus = pl.DataFrame([{"sku_id": name, "aggregation": name, **sku} for name in ("sum", "max", "mean", "p95")])
+    rows = [{"sku_id": name, "window": window} for name in skus["sku_id"] for window in ("office", "weekend")]
+    book = Book.of(skus=skus, prices=book_of_prices(rows).prices, windows=WINDOWS)
+    assert [f for f in check_book(book) if f.file == "book/prices.csv"] == []
+
+
+# currency of the account, of the prices, exchange rates → whether the account is warned about
+CONVERTED = [
+    ("EUR", "EUR", [], False),
+    ("CHF", "EUR", [], True),
+    ("CHF", "EUR", [("EUR", "CHF")], False),
+    ("CHF", "EUR", [("CHF", "EUR")], False),  # turned round
+    ("CHF", "EUR", [("EUR", "USD"), ("USD", "CHF")], True),  # no third currency is gone through
+]
+
+
+def test_an_account_without_prices_in_its_currency_needs_exchange_rates() -> None:
+    for currency, sold_in, pairs, warned in CONVERTED:
+        account = {"account_id": "a", "name": "A", "country": "CH", "currency": currency}
+        rates = [{"date": START.date(), "base": b, "quote": q, "rate": Decimal(2), "source": "s"} for b, q in pairs]
+        book = Book.of(
+            accounts=pl.DataFrame([account]),
+            prices=book_of_prices([{"currency": sold_in}]).prices,
+            **({"fx_rates": pl.DataFrame(rates).cast({"rate": PRICE})} if rates else {}),
+        )
+        found = [f for f in check_book(book) if f.rule == "accounts.prices_in_currency"]
+        assert bool(found) == warned, (currency, pairs)
+        assert not found or "fx_rates converts none" in found[0].message
 
 
 def test_a_row_that_gives_no_price_is_not_free() -> None:

@@ -227,6 +227,42 @@ MISTAKES = [
     Mistake(
         "flat_at_zero_without_fee", "prices.csv", 11, "warning", "prices.flat_at_zero", ["'egress-eur'", "no flat_fee"]
     ),
+    Mistake("not_a_number", "prices.csv", 4, "error", "prices.unit_price.format", ["'NaN'", "decimal number"]),
+    Mistake("negative_fee", "prices.csv", 13, "error", "prices.flat_fee.minimum", ["'-2'", "at least 0"]),
+    Mistake("negative_cap", "prices.csv", 4, "error", "prices.cap.minimum", ["'-5'", "at least 0"]),
+    Mistake("tier_up_to_zero", "prices.csv", 11, "error", "prices.up_to.above", ["'0'", "above 0"]),
+    Mistake("tier_up_to_less_than_zero", "prices.csv", 12, "error", "prices.up_to.above", ["'-10'", "above 0"]),
+    Mistake("two_last_tiers", "prices.csv", 13, "error", "prices.key", ["'egress-eur'", "book/prices.csv:12"]),
+    Mistake("unknown_scope", "prices.csv", 11, "error", "prices.scope.one_of", ["'accounts'", "did you mean account?"]),
+    Mistake("sku_increment_of_zero", "skus.csv", 4, "error", "skus.record_increment.above", ["'0'", "above 0"]),
+    Mistake(
+        "unknown_aggregation", "skus.csv", 4, "error", "skus.aggregation.one_of", ["'average'", "sum, max, mean, p95"]
+    ),
+    Mistake("fx_rate_of_zero", "fx_rates.csv", 3, "error", "fx_rates.rate.above", ["'0.00'", "above 0"]),
+    Mistake(
+        "flat_fee_of_a_per_unit_price",
+        "prices.csv",
+        4,
+        "error",
+        "prices.per_unit.flat_fee",
+        ["'vm-usd'", "flat_fee 2.5", "use mode graduated"],
+    ),
+    Mistake(
+        "package_of_a_per_unit_price",
+        "prices.csv",
+        4,
+        "error",
+        "prices.per_unit.package_size",
+        ["'vm-usd'", "package_size 10", "use mode graduated"],
+    ),
+    Mistake(
+        "flat_at_zero_of_a_per_unit_price",
+        "prices.csv",
+        4,
+        "error",
+        "prices.per_unit.flat_at_zero",
+        ["'vm-usd'", "flat_at_zero true", "use mode graduated"],
+    ),
     Mistake("reverse_charge_with_rate", "taxes.csv", 3, "error", "taxes.rate_of_kind", ["reverse_charge", "19 %"]),
     Mistake("reverse_charge_without_note", "taxes.csv", 3, "error", "taxes.note", ["'de-rc'", "no note"]),
     Mistake("standard_tax_of_zero", "taxes.csv", 2, "warning", "taxes.standard_at_zero", ["0 %"]),

@@ -792,6 +792,23 @@ def test_the_readme_lists_every_filter_and_variable():
     assert set(re.findall(r"^\| (\w+) \|", variables, re.MULTILINE)) == {"invoice", "labels", "language", "direction"}
 
 
+def test_a_line_says_what_its_price_is_for_and_when_there_are_several_prices(shipped_templates, pdf):
+    """Two prices of one SKU must be told apart; a line of several prices shows none of them."""
+    machines = [line("Machines", "Machine", "10", "hour", "0.50"), line("Machines", "Machine", "5", "hour", "0.25")]
+    invoice, lines, taxes = frames([*machines, line("Network", "Traffic", "100", "GiB", "0.3456")])
+    lines = lines.with_columns(unit_price=pl.when(pl.col("sku_name") != "Traffic").then("unit_price"))
+    built = build_invoice(
+        invoice=invoice, lines=lines, taxes=taxes, account=ACME, seller=SELLER, period=PERIOD,
+        conditions={"price-1": "peak · windows", "price-2": "off-peak", "price-9": "of another invoice"},
+    )  # fmt: skip
+    page = squeezed(render_invoice_html(built, shipped_templates))
+    for text in (page, pdf_text(pdf.render(built))):
+        assert text.index("peak·windows") < text.index("off-peak") < text.index("varies")
+        assert text.count("varies") == 1
+        assert "0.3456" not in text
+        assert "anotherinvoice" not in text
+
+
 def test_templates_use_only_fields_that_exist(shipped_templates):
     """Every branch of both templates: an issued invoice with everything, and a draft with next to nothing."""
     full = document(

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from ratemill.book.checks import check_book
+from ratemill.book.windows import hours_of_the_week
 from ratemill.cli import run_command
 from ratemill.cli.init import Sample, init
 from ratemill.config import Config, Seller, read_config
@@ -97,7 +98,7 @@ def test_a_day_is_what_it_was_when_this_test_was_written():
     assert (day.height, day["resource_id"].n_unique(), day["quantity"].sum()) == KNOWN_DAY
 
 
-KNOWN_DAY = (4028, 137, Decimal("454351092.669592"))
+KNOWN_DAY = (3936, 139, Decimal("373226341.638291"))
 
 
 # ------------------------------------------------------------------------------------------------------------ usage
@@ -226,33 +227,110 @@ def test_book_of_the_demo_is_clean():
 
 
 def test_everything_that_is_metered_has_a_price_in_every_currency_at_any_time():
-    """Every SKU has a gapless public price without a region in each currency that a payer has."""
+    """Every SKU has a gapless public price for any region and system in each currency; of windows, all of them."""
     accounts = pl.read_csv(DEMO / "book" / "accounts.csv", infer_schema=False)
     prices = pl.read_csv(DEMO / "book" / "prices.csv", infer_schema=False).filter(
-        (pl.col("price_list") == "public") & pl.col("region").is_null()
+        (pl.col("price_list") == "public") & pl.col("region").is_null() & pl.col("attr.os").is_null()
     )
     skus = pl.read_csv(DEMO / "book" / "skus.csv", infer_schema=False)["sku_id"]
+    first_tiers = prices.unique("price_id", keep="first", maintain_order=True).sort("valid_from")
     versions = {
-        key: [(row["valid_from"], row["valid_to"]) for row in rows.sort("valid_from").iter_rows(named=True)]
-        for key, rows in prices.partition_by("currency", "sku_id", as_dict=True).items()
+        key: list(rows.select("valid_from", "valid_to").iter_rows())
+        for key, rows in first_tiers.partition_by("currency", "sku_id", "window", as_dict=True).items()
     }
-    for currency in accounts["currency"].unique():
+    converted = set(pl.read_csv(DEMO / "book" / "fx_rates.csv").filter(pl.col("date") < "2024-01-01")["quote"])
+    assert converted == {"CHF"}
+    assert not converted & set(prices["currency"])
+    for currency in set(accounts["currency"]) - converted:
         for sku in skus:
-            spans = versions[currency, sku]
-            assert spans[0][0] == "2024-01-01"
-            assert spans[-1][1] is None
-            assert all(before[1] == after[0] for before, after in pairwise(spans))
+            windows = ["peak", "off-peak"] if (currency, sku, "peak") in versions else [None]
+            for window in windows:
+                spans = versions[currency, sku, window]
+                assert spans[0][0] == "2024-01-01"
+                assert spans[-1][1] is None
+                assert all(before[1] == after[0] for before, after in pairwise(spans))
     assert ("2024-01-01", "2026-10-15") in {span for spans in versions.values() for span in spans}
+
+
+def test_the_two_windows_are_the_whole_week():
+    bits = hours_of_the_week(pl.read_csv(DEMO / "book" / "windows.csv"))
+    assert bits["peak"] & bits["off-peak"] == 0
+    assert (bits["peak"] | bits["off-peak"]).bit_count() == 7 * 24 * 60
+
+
+def test_systems_that_a_price_asks_for_are_metered():
+    """Where some region's price names the system, every machine of the SKU must say its own."""
+    asked = pl.read_csv(DEMO / "book" / "prices.csv", infer_schema=False).drop_nulls("attr.os")
+    meters = demo.read_fleet(DEMO).meters.join(asked, on="sku_id", how="semi")
+    assert set(meters["os"]) == set(asked["attr.os"]) == {"linux", "windows"}
 
 
 def test_accounts_are_of_many_kinds():
     accounts = pl.read_csv(DEMO / "book" / "accounts.csv", infer_schema=False)
     payers = accounts.filter(pl.col("billing_account_id").is_null())
-    assert set(payers["country"]) == {"FR", "DE", "GB", "US", "JP", "KW"}
-    assert set(payers["currency"]) == {"EUR", "USD", "GBP", "JPY", "KWD"}
-    assert accounts.height > payers.height >= 14
+    assert set(payers["country"]) == {"FR", "DE", "GB", "US", "JP", "KW", "CH"}
+    assert set(payers["currency"]) == {"EUR", "USD", "GBP", "JPY", "KWD", "CHF"}
+    assert accounts.height > payers.height >= 15
     projects = pl.read_csv(DEMO / "book" / "projects.csv", infer_schema=False)
     assert projects.filter(pl.col("project_id").is_duplicated())["account_id"].n_unique() == 2
+
+
+@pytest.fixture(scope="module")
+def rated(workspace):
+    """The default demo's usage charges of October, caps and minimums, with their prices' and SKUs' facts."""
+    for step in (["load"], ["rate", "--period", "2026-10"]):
+        assert run_command([*step, "--workspace", str(workspace), "--quiet"]) == ExitCode.DONE
+    (manifest,) = workspace.glob("state/charges/period=2026-10/*/manifest.json")
+    charges = pl.read_parquet(manifest.parent / "*.parquet")
+    book, _ = read_book(workspace / "book", time_zone="Europe/Paris")
+    tiers = book.prices.group_by("price_id").agg(
+        pl.col("price_list", "mode", "scope", "window", "attr.os", "tier_reset", "valid_from", "valid_to").first(),
+        pl.len().alias("tiers"),
+        pl.col("package_size", "unit_price").max(),
+        (pl.col("up_to").is_not_null() & (pl.col("unit_price") == 0) & (pl.col("flat_fee") == 0)).any().alias("free"),
+        (pl.col("flat_fee") > 0).any().alias("flat"),
+    )
+    skus = book.skus.select("sku_id", "aggregation", "record_increment")
+    return charges.join(tiers, on="price_id", validate="m:1").join(skus, on="sku_id", validate="m:1")
+
+
+KINDS_OF_PRICES = {
+    "graduated": (pl.col("mode") == "graduated") & (pl.col("tiers") > 2),
+    "volume": (pl.col("mode") == "volume") & ~pl.col("flat"),
+    "steps of flat fees": (pl.col("mode") == "volume") & pl.col("flat"),
+    "free allowance": pl.col("free") & (pl.col("scope") == "account"),
+    "free allowance of a project": pl.col("free") & (pl.col("scope") == "project"),
+    "included quantity and a fee": (pl.col("mode") == "graduated") & pl.col("flat") & (pl.col("scope") == "resource"),
+    "packages": pl.col("package_size").is_not_null(),
+    "cap": pl.col("charge_kind") == "cap",
+    "minimum": pl.col("charge_kind") == "minimum",
+    "p95": pl.col("aggregation") == "p95",
+    "mean": pl.col("aggregation") == "mean",
+    "max": pl.col("aggregation") == "max",
+    "started units": pl.col("record_increment").is_not_null(),
+    "peak": pl.col("window") == "peak",
+    "off-peak": pl.col("window") == "off-peak",
+    "attribute": pl.col("attr.os") == "windows",
+    "plan": (pl.col("price_list") == "growth") & (pl.col("tiers") > 1),
+    "contract with tiers": (pl.col("price_list") == "lumen") & (pl.col("tiers") > 1),
+    "exchange rate": pl.col("exchange_rate").is_not_null() & (pl.col("currency") == "CHF"),
+    "exchange rate and tiers": pl.col("exchange_rate").is_not_null() & (pl.col("tiers") > 1),
+    "tiers that go on counting": (pl.col("valid_from").dt.date() == date(2026, 10, 14)) & (pl.col("tiers") > 1)
+    & ~pl.col("tier_reset"),
+    "tiers that count anew": pl.col("tier_reset") & (pl.col("tiers") > 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_PRICES)
+def test_default_demo_has_every_kind_of_price(rated, kind):
+    found = rated.filter(KINDS_OF_PRICES[kind])
+    assert found.height > 0
+    assert found["cost"].abs().sum() > 0
+
+
+def test_a_quarter_of_the_demo_has_tiers(rated):
+    usage = rated.filter(pl.col("charge_kind") == "usage")
+    assert 0.2 < usage.filter(pl.col("mode") != "per_unit").height / usage.height < 0.3
 
 
 def test_fleet_fits_the_book():

@@ -176,8 +176,16 @@ def price_lists_exist(book: Book) -> list[Finding]:
 
 
 def payers_have_prices_in_their_currency(book: Book) -> list[Finding]:
-    """Each account that pays finds at least one price in its currency."""
-    priced = book.prices.select("price_list", "currency").unique().with_columns(_priced=pl.lit(True))
+    """Each account that pays finds at least one price in its currency, or in one that ``fx_rates`` converts to it."""
+    own = book.prices.select("price_list", "currency").unique()
+    pairs = pl.concat(
+        [
+            book.fx_rates.select(currency="base", invoiced="quote"),
+            book.fx_rates.select(currency="quote", invoiced="base"),
+        ]
+    ).unique()
+    converted = own.join(pairs, on="currency", how="inner", validate="m:m").select("price_list", currency="invoiced")
+    priced = pl.concat([own, converted]).unique()
     lists = payers(book).with_columns(
         price_list=pl.concat_str(pl.col("price_lists").fill_null(""), pl.lit(f" {PUBLIC_PRICE_LIST}")).str.split(" ")
     )
@@ -187,9 +195,9 @@ def payers_have_prices_in_their_currency(book: Book) -> list[Finding]:
         rule="accounts.prices_in_currency",
         message=lambda row: (
             f"account {row['account_id']!r} is invoiced in {row['currency']}, but none of its price lists "
-            f"({row['price_lists'] or PUBLIC_PRICE_LIST}) has a price in {row['currency']}"
+            f"({row['price_lists'] or PUBLIC_PRICE_LIST}) has a price in {row['currency']}, and fx_rates converts none"
         ),
-        cure="add prices in this currency, or mend the account's currency",
+        cure="add prices in this currency or exchange rates to it, or mend the account's currency",
         column="currency",
         severity=Severity.WARNING,
     )

@@ -26,6 +26,7 @@ from ratemill.book.accounts import (
 from ratemill.book.prices import (
     cap_is_not_below_minimum,
     flat_at_zero_has_a_fee,
+    per_unit_prices_are_plain,
     price_is_given,
     price_windows_exist,
     prices_do_not_overlap,
@@ -107,6 +108,7 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     price_is_given,
     tiers_agree,
     tiers_are_whole,
+    per_unit_prices_are_plain,
     flat_at_zero_has_a_fee,
     cap_is_not_below_minimum,
     prices_do_not_overlap,

@@ -70,6 +70,15 @@ class Book:
         """Columns that narrow a price down; empty means any: region, window, and every ``attr.*``."""
         return ["region", "window", *self.price_attributes]
 
+    @property
+    def conditions_of_prices(self) -> dict[str, str]:
+        """price_id → its time window and attributes, for people to read, of the prices that have any."""
+        names = [name for name in self.price_conditions if name != "region"]
+        texts = self.prices.unique("price_id").select(
+            "price_id", text=pl.concat_str(pl.col(names).cast(TEXT), separator=" · ", ignore_nulls=True)
+        )
+        return dict(texts.filter(pl.col("text") != "").iter_rows())
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the content: every value counts; file names, formats, row order and empty attributes do not."""

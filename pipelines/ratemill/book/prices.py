@@ -8,6 +8,7 @@ conditions set. Two versions with equally many conditions must therefore never b
 from __future__ import annotations
 
 from itertools import combinations, count
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,6 +17,9 @@ from ratemill.book.model import SOURCE_DEFAULTS, SOURCE_FILE, SOURCE_ROW, Book
 from ratemill.book.rows import Row, findings_for, instant, place, span
 from ratemill.book.windows import hours_of_the_week
 from ratemill.findings import Finding, Severity
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _SOLD_AS = ["price_list", "sku_id", "currency"]
 """What a search for a price always fixes."""
@@ -129,13 +133,41 @@ def tiers_are_whole(book: Book) -> list[Finding]:
     return [*bounded, *closed, *several, *repeated]
 
 
+def per_unit_prices_are_plain(book: Book) -> list[Finding]:
+    """A ``per_unit`` price is one number per unit; fees and packages belong to tiers, even where there is one tier."""
+    per_unit = book.prices.filter(pl.col("mode") == "per_unit")
+    found: list[Finding] = []
+    for column, has_it in (
+        ("flat_fee", pl.col("flat_fee") != 0),
+        ("package_size", pl.col("package_size").is_not_null()),
+        ("flat_at_zero", pl.col("flat_at_zero")),
+    ):
+        found += findings_for(
+            per_unit.filter(has_it),
+            rule=f"prices.per_unit.{column}",
+            message=lambda row, column=column: (
+                f"price {row['price_id']!r} is per_unit, which is quantity × unit_price and nothing else, but this "  # type: ignore[misc]
+                f"row has {column} {_plain(row[column])}"
+            ),
+            cure=f"use mode graduated (one tier is enough: leave up_to empty), or leave {column} empty",
+            column=column,
+        )
+    return found
+
+
+def _plain(value: Decimal | bool) -> str:  # noqa: FBT001 - a cell
+    return str(value).lower() if isinstance(value, bool) else f"{value.normalize():f}"
+
+
 def flat_at_zero_has_a_fee(book: Book) -> list[Finding]:
     """``flat_at_zero`` asks for the first tier's flat fee without usage; without a fee it does nothing."""
     first = book.prices.sort("up_to", nulls_last=True, maintain_order=True).unique(
         "price_id", keep="first", maintain_order=True
     )
     return findings_for(
-        first.filter(pl.col("flat_at_zero") & (pl.col("flat_fee") == 0)).sort(SOURCE_FILE, SOURCE_ROW),
+        first.filter((pl.col("mode") != "per_unit") & pl.col("flat_at_zero") & (pl.col("flat_fee") == 0)).sort(
+            SOURCE_FILE, SOURCE_ROW
+        ),
         rule="prices.flat_at_zero",
         message=lambda row: f"price {row['price_id']!r} has flat_at_zero, but its first tier has no flat_fee to be due",
         cure="give the first tier a flat_fee, or leave flat_at_zero empty",

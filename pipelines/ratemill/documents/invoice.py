@@ -48,6 +48,7 @@ def build_invoice(
     period: BillingPeriod,
     time_zone: str = "UTC",
     logo: Logo | None = None,
+    conditions: Mapping[str, str] | None = None,
 ) -> InvoiceDocument:
     """The document of one invoice.
 
@@ -60,11 +61,14 @@ def build_invoice(
         period: the billing period.
         time_zone: zone of an account that names none.
         logo: the seller's picture, already read.
+        conditions: price_id → what the price is for besides a region, where it is for something.
 
     Raises:
         InvariantError: when lines or taxes do not add up to the invoice; such a document must never exist.
     """
     rows = list(lines.sort("line_number").iter_rows(named=True))
+    conditions = conditions or {}
+    rows = [row | {"conditions": conditions.get(row["price_id"], "")} for row in rows]
     sections = tuple(_accounts(rows, period=period))
     tax_lines = tuple(_tax_line(row) for row in taxes.sort("tax_code", "category", "rate").iter_rows(named=True))
     number = invoice.get("number") or ""
@@ -153,6 +157,7 @@ def _line(row: Row, *, period: BillingPeriod) -> Line:
         sku_id=row["sku_id"],
         description=row["sku_name"],
         region=row["region"] or "",
+        conditions=row["conditions"],
         price_id=row["price_id"],
         first_day=first,
         last_day=last,

@@ -122,6 +122,8 @@ class Line:
     """Name of the SKU."""
     region: str
     """Region; empty: none."""
+    conditions: str
+    """What else the price is for: time window and attributes, for example peak; empty: any."""
     price_id: str
     """Price version."""
     first_day: Day
@@ -135,7 +137,7 @@ class Line:
     unit: str
     """Unit of the quantity and the price."""
     unit_price: UnitPrice | None
-    """Price of one unit; none where tiers give several prices."""
+    """Price of one unit; none where there are several: tiers, packages, or exchange rates of several days."""
     cost: Exact
     """Exact cost, before rounding."""
     amount: Amount

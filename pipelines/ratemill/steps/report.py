@@ -96,6 +96,7 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
     environment = make_environment(context.workspace.templates)
     pdf = InvoicePdf(environment) if config.output.pdf else None
     logo = _logo(context)
+    conditions = book.conditions_of_prices
     accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
     lines_of = drafts.lines.partition_by("invoice_id", as_dict=True)
     taxes_of = drafts.taxes.partition_by("invoice_id", as_dict=True)
@@ -110,6 +111,7 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
             period=period,
             time_zone=config.period.time_zone,
             logo=logo,
+            conditions=conditions,
         )
         yield from render_invoice_files(document, lines_of[key], environment, pdf, html=config.output.html)
     if config.output.html:
