@@ -15,7 +15,7 @@ PYTHON ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 
 DEMO ?= demo
-PERIOD ?= 2026-10
+PERIOD ?= 2026-09..2026-10
 # More for pytest, for example: make test ARGS="-k tiers -x"
 ARGS ?=
 
@@ -72,11 +72,11 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 # ---------------------------------------------------------------------------------------------------------- try it
 
 .PHONY: demo
-demo: setup ## bill a small sample cloud: makes ./demo, runs October 2026, says where to look
+demo: setup ## bill a small sample cloud: makes ./demo, bills September and October 2026, says where to look
 	@if [ ! -f '$(DEMO)/ratemill.toml' ]; then '$(BIN)/ratemill' init '$(DEMO)' --sample demo; fi
 	'$(BIN)/ratemill' run --workspace '$(DEMO)' --period $(PERIOD)
 	@echo
-	@echo "Look at:  $(DEMO)/out/$(PERIOD)/              invoices (PDF, HTML) and reports"
+	@echo "Look at:  $(DEMO)/out/                        invoices (PDF, HTML) and reports"
 	@echo "          $(DEMO)/published/billing.duckdb    the tables behind them, for any DuckDB client"
 	@echo "          $(DEMO)/book/                       prices, accounts and taxes: change one and run make demo again"
 	@echo "Ask:      $(BIN)/ratemill sql --workspace $(DEMO) \"SELECT * FROM invoices\""
@@ -90,6 +90,11 @@ test: setup ## the tests that fit in two minutes
 .PHONY: test-slow
 test-slow: setup ## the heavier tests: killed runs, mutated files, many worlds, the built wheel
 	'$(BIN)/pytest' -n auto --dist loadscope -m slow $(ARGS)
+
+N ?= 100000
+.PHONY: worlds
+worlds: setup ## bill N=100000 little worlds by the engine and by the reference: they must agree to the last digit
+	WORLDS='$(N)' '$(BIN)/pytest' -n auto --dist worksteal tests/properties $(ARGS)
 
 .PHONY: lint
 lint: setup ## style, formatting and types

@@ -371,6 +371,8 @@ def _provider_report(
                 taxes=_taxes(taxes.get(key, [])),
             )
         )
+    # Amounts of different currencies cannot be compared, numbers of invoices can: the main currency comes first.
+    sections.sort(key=lambda section: (-section.invoices, section.summary.currency))
     return ProviderReport(
         page=month.page("Revenue report"), index_href=f"../{INDEX_FILE}", sections=tuple(sections), run=run
     )
