@@ -57,7 +57,7 @@ class Usage(_Section):
     filter: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """File column → values to keep; other rows are counted as filtered."""
     float_quantity: Literal["refuse", "as_text"] = "refuse"
-    """as_text reads a float quantity as the shortest decimal that prints the same."""
+    """as_text reads a float quantity as the shortest decimal that prints the same, rounded half-even to 12 decimals."""
     max_rows_per_file: int = Field(default=100_000_000, gt=0)
     max_rows_per_byte: int = Field(default=10, gt=0)
     """Files that unfold to more rows than this per byte are refused as decompression bombs."""

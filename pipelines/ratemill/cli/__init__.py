@@ -293,7 +293,7 @@ def _translate(error: BaseException) -> RatemillError | None:
             f" when it is less busy; nothing was changed{f' ({text})' if text else ''}"
         )
     if names_full_disk(text):
-        return TemporaryError(f"disk full: free space and run again; nothing was changed ({text})")
+        return TemporaryError(f"disk full: free space and run again; nothing is half-written ({text})")
     if library == "_duckdb" and "Could not set lock on file" in text:
         return LockedError(f"a database file is open in another process; close it and run again ({text})")
     if isinstance(error, OSError):

@@ -52,7 +52,7 @@ class ChargeStore:
 
     def usage_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
         """Charges of kind usage."""
-        return pl.scan_parquet(sorted(self.folder(period, run_id).glob("shard-*.parquet")), hive_partitioning=False)
+        return _scan(sorted(self.folder(period, run_id).glob("shard-*.parquet")))
 
     def charge_files(self, period: BillingPeriod | str, run_id: str) -> list[Path]:
         """Every file of a run that holds charges, rounding included."""
@@ -61,11 +61,11 @@ class ChargeStore:
 
     def all_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
         """Every charge of a run."""
-        return pl.scan_parquet(self.charge_files(period, run_id), hive_partitioning=False)
+        return _scan(self.charge_files(period, run_id))
 
     def unpriced(self, period: BillingPeriod | str, run_id: str) -> pl.DataFrame:
         """Usage that found no price."""
-        return pl.read_parquet(self.folder(period, run_id) / UNPRICED_FILE)
+        return pl.read_parquet(self.folder(period, run_id) / UNPRICED_FILE, glob=False)
 
     def facts(self, period: BillingPeriod | str, run_id: str) -> dict[str, Any]:
         """What rating counted, as its manifest says."""
@@ -124,6 +124,11 @@ class ChargeWriter:
         manifest = {"charges": self.charges, "files": hashes, "facts": self.facts}
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, default=str)
         (self.folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _scan(files: list[Path]) -> pl.LazyFrame:
+    """Files of our own; a workspace's path may hold what Polars takes for wildcards."""
+    return pl.scan_parquet(files, glob=False, hive_partitioning=False)
 
 
 def _write(rows: pl.DataFrame, path: Path) -> None:

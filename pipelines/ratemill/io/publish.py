@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from glob import escape
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
@@ -62,7 +63,7 @@ class PublishedDatabase:
             self._connection.execute(
                 f"INSERT INTO {_name(table.name)} SELECT {columns}"
                 " FROM read_parquet($files, hive_partitioning = false)",
-                {"files": [str(file) for file in files]},
+                {"files": [escape(str(file)) for file in files]},
             )
 
     def add_view(self, name: str, query: str, comment: str) -> None:

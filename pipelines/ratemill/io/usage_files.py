@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from glob import escape as glob_escape
+from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,16 +89,7 @@ def find_usage_files(root: Path, config: UsageConfig) -> list[UsageFile | tuple[
     """
     if not config.files:
         raise UsageError('[usage] files is empty; name at least one pattern, such as "usage/*.parquet"')
-    matches: set[Path] = set()
-    for pattern in config.files:
-        anchor = Path(pattern)
-        folder, glob = (Path(anchor.anchor), str(anchor.relative_to(anchor.anchor))) if anchor.is_absolute() else (
-            root, pattern)  # fmt: skip
-        _require_listable(folder, glob)
-        try:
-            matches.update(folder.glob(glob))
-        except (ValueError, NotImplementedError) as error:
-            raise UsageError(f"[usage] files: {pattern!r} is not a usable pattern: {error}") from None
+    matches = {path for pattern in config.files for path in _matches(root, pattern)}
     found: list[UsageFile | tuple[str, str]] = []
     for path in sorted(path for path in matches if _is_meant(path, matches)):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
@@ -115,10 +107,28 @@ def find_usage_files(root: Path, config: UsageConfig) -> list[UsageFile | tuple[
     return found
 
 
-def _require_listable(folder: Path, glob: str) -> None:
+def _matches(root: Path, pattern: str) -> set[Path]:
+    """What a pattern matches, links to nowhere included; a path without wildcards matches itself, there or not."""
+    if not _has_wildcards(pattern):
+        return {root / pattern}
+    anchor = Path(pattern).anchor
+    folder, relative = Path(anchor or root), pattern.removeprefix(anchor)
+    _require_listable(folder, relative)
+    try:
+        names = iglob(relative, root_dir=folder, recursive=True, include_hidden=True)  # noqa: PTH207 - finds such links
+        return {folder / name for name in names}
+    except ValueError as error:
+        raise UsageError(f"[usage] files: {pattern!r} is not a usable pattern: {error}") from None
+
+
+def _has_wildcards(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _require_listable(folder: Path, pattern: str) -> None:
     """A folder that may not be listed would look like one without files."""
-    for part in Path(glob).parts[:-1]:
-        if any(sign in part for sign in "*?["):
+    for part in Path(pattern).parts[:-1]:
+        if _has_wildcards(part):
             break
         folder /= part
     try:
@@ -145,6 +155,8 @@ def _why_no_file(path: Path, name: str) -> str | None:
     """Why there is no file to read; reading a pipe or a device would never end."""
     if path.is_symlink() and not path.exists():
         return f"is a link to {path.readlink()}, which is not there → mend the link, or remove it"
+    if not path.exists():
+        return "is named in [usage] files and is not there → put it there, or correct [usage] files"
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return f'is a folder and not a file → name the files in it: [usage] files = [..., "{name}/*.parquet"]'
@@ -163,7 +175,7 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
         size = file.path.stat().st_size
         _refuse_other_formats(file.path, size)
         rows, chunks = _read_footer(file.path)
-        schema = pl.read_parquet_schema(file.path)
+        schema = pl.scan_parquet(file.path, glob=False, hive_partitioning=False).collect_schema()
     if rows > config.max_rows_per_file:
         raise FileRefusedError(
             f"{rows:,} rows are more than max_rows_per_file = {config.max_rows_per_file:,}"

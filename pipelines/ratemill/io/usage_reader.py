@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 
 from ratemill.errors import TemporaryError
+from ratemill.frames import collect
 from ratemill.io.atomic import make_private_folder
 from ratemill.io.usage_files import FileRefusedError, UsageFile
 from ratemill.usage.intake import Intake
@@ -40,15 +42,21 @@ _MOST_PROCESSES = 8
 
 @dataclass
 class UsageReader:
-    """Reader processes and the folder they hand their frames over in. Use as a context manager."""
+    """Reader processes and the folder they hand their frames over in. Use as a context manager.
+
+    Each run has its own folder inside ``spool``: a killed run's processes may live on until their slice is read, and
+    must not write where this run reads.
+    """
 
     spool: Path
     config: UsageConfig
     engine: Engine
     _processes: list[subprocess.Popen[str]] = field(default_factory=list, init=False)
+    _folder: Path = field(init=False)
 
     def __enter__(self) -> Self:
         shutil.rmtree(self.spool, ignore_errors=True)  # a killed run leaves its frames
+        self._folder = self.spool / secrets.token_hex(8)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -75,7 +83,7 @@ class UsageReader:
     def _start(self, files: Iterable[UsageFile]) -> None:
         sizes = [file.path.stat().st_size for file in files if file.path.exists()]
         wanted = min(self.engine.threads or os.cpu_count() or 1, len(sizes), 1 + sum(sizes) // _BYTES_PER_PROCESS)
-        make_private_folder(self.spool)
+        make_private_folder(self._folder)
         while len(self._processes) < min(wanted, _MOST_PROCESSES):
             self._processes.append(self._spawn())
 
@@ -100,7 +108,7 @@ class UsageReader:
             "name": file.name,
             "sha256": file.sha256,
             "config": self.config.model_dump(mode="json"),
-            "folder": str(self.spool / f"{number}-{len(waiting)}"),
+            "folder": str(self._folder / f"{number}-{len(waiting)}"),
         }
         process = self._processes[number]
         try:
@@ -153,14 +161,18 @@ class ReadFile:
         for part in self._reply["slices"]:
             folder = part["folder"]
             yield Intake(
-                rows=pl.read_ipc(f"{folder}/rows.arrow"),
-                series=pl.read_ipc(f"{folder}/series.arrow"),
-                rejects=pl.read_ipc(f"{folder}/rejects.arrow"),
+                rows=_read(folder, "rows"),
+                series=_read(folder, "series"),
+                rejects=_read(folder, "rejects"),
                 rows_in=part["rows_in"],
                 rows_filtered=part["rows_filtered"],
                 rows_rejected=part["rows_rejected"],
             )
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(folder: str, name: str) -> pl.DataFrame:
+    return collect(pl.scan_ipc(f"{folder}/{name}.arrow", glob=False))
 
 
 def _close(process: subprocess.Popen[str]) -> int:

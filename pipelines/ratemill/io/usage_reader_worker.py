@@ -6,6 +6,7 @@ Started by :mod:`ratemill.io.usage_reader`, never imported. Frames go to the fol
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ratemill.io.atomic import make_private_folder, translate_os_errors
 from ratemill.io.usage_files import FileRefusedError, UsageFile, open_usage_file
 from ratemill.usage.intake import Intake, take_in
 
+_PARENT = os.getppid()
+
 
 def read(request: dict[str, Any]) -> dict[str, Any]:
     """``slices`` of the file, or why it is ``refused``, or what is ``temporary`` in the way."""
@@ -24,6 +27,8 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     try:
         opened = open_usage_file(file, Usage.model_validate(request["config"]))
         for first_row, frame in opened.slices():
+            if os.getppid() != _PARENT:
+                sys.exit()  # the run was killed, and its folder is gone or will be
             folder = Path(request["folder"]) / str(len(slices))
             slices.append(_hand_over(take_in(frame, opened.mapping, first_row=first_row), folder))
     except FileRefusedError as refusal:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DIGITS = 38
+_LIMIT = 10**DIGITS
 
 
 def to_integers(values: pl.Series) -> list[int | None]:
@@ -27,12 +28,15 @@ def to_decimals(integers: Sequence[int | None], scale: int) -> pl.Series:
     """The decimal column at ``scale`` whose last places are ``integers``.
 
     Raises:
-        polars.exceptions.PolarsError: when one has more than 38 digits.
-        OverflowError: when one has more than 128 bits.
+        OverflowError: when one has more than 38 digits.
     """
+    # Polars would tell it in three ways, by size; one of them a TypeError.
+    too_large = next((value for value in integers if value is not None and abs(value) >= _LIMIT), None)
+    if too_large is not None:
+        raise OverflowError(f"{too_large} units of 10^-{scale} have more than {DIGITS} digits")
     whole = pl.Series(integers, dtype=pl.Int128).to_frame("value")
     unit = pl.lit(f"0.{'0' * (scale - 1)}1").cast(pl.Decimal(DIGITS, scale))
-    # An integer as a decimal of scale 0, times one unit of the last place: exact, and an overflow raises.
+    # An integer as a decimal of scale 0, times one unit of the last place: exact.
     return whole.select((pl.col("value").cast(pl.Decimal(DIGITS, 0)) * unit).cast(pl.Decimal(DIGITS, scale)))["value"]
 
 

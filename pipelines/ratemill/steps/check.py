@@ -93,7 +93,8 @@ def check(context: Context, period: BillingPeriod) -> Checked:
             patterns = ", ".join(context.config.usage.files)
             if not context.warehouse.usage_files().height:
                 raise NothingToBillError(
-                    f"no file matches [usage] files = {patterns} in {context.workspace.root}; nothing to bill"
+                    f"no file matches [usage] files = {patterns} in {context.workspace.root}, or none is loaded yet;"
+                    " nothing to bill → run: ratemill load"
                 )
             raise NothingToBillError(
                 f"there is no usage for {period} in the files of [usage] files = {patterns}; nothing to bill"

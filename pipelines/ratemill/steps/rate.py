@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,10 +19,9 @@ from ratemill.rating.metering import plan_metering
 from ratemill.rating.series import split_by_book
 from ratemill.rating.shard import rate_shard
 from ratemill.resources import sql
+from ratemill.steps.overflow import overflow_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
     from ratemill.steps.check import Checked
@@ -97,7 +96,7 @@ def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[
                 metered = metering.metered(warehouse.metered_shard(number), billable)
                 if not metered.height:
                     continue
-                with _overflow_refused(metered):
+                with overflow_refused("a cost", partial(_largest_quantity, metered)):
                     rated = rate_shard(
                         metered,
                         metering.hourly(billable),
@@ -119,21 +118,12 @@ def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[
         return _facts(warehouse, checked, writer, known=split.known, unknown=split.unknown, metered_rows=metered_rows)
 
 
-@contextmanager
-def _overflow_refused(metered: pl.DataFrame) -> Iterator[None]:
-    """Tell an amount too large for DECIMAL(38,18) by the largest quantity, which is where to look."""
-    try:
-        yield
-    except (pl.exceptions.InvalidOperationError, pl.exceptions.ComputeError, OverflowError) as error:
-        if "decimal" not in str(error).lower() and not isinstance(error, OverflowError):
-            raise
-        largest = metered.sort("quantity", descending=True).row(0, named=True)
-        raise DataRefusedError(
-            "a cost does not fit into DECIMAL(38,18), which ends at 10^20; no invoice was drafted. The largest quantity"
-            f" is {largest['quantity'].normalize():f} of SKU {largest['sku_id']} for account {largest['account_id']},"
-            f" resource {largest['resource_id'] or '(none)'}, on {largest['local_date']}"
-            " → correct the usage, or the SKU's price and units_per_pricing_unit"
-        ) from None
+def _largest_quantity(metered: pl.DataFrame) -> str:
+    largest = metered.sort("quantity", descending=True).row(0, named=True)
+    return (
+        f"The largest quantity is {largest['quantity'].normalize():f} of SKU {largest['sku_id']} for account"
+        f" {largest['account_id']}, resource {largest['resource_id'] or '(none)'}, on {largest['local_date']}"
+    )
 
 
 def _per_sku(frame: pl.DataFrame, column: str) -> pl.DataFrame:

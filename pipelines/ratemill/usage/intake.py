@@ -274,6 +274,7 @@ def _check_rows(rows: pl.DataFrame, coded: pl.DataFrame) -> pl.DataFrame:
         _failures(_ROW_SCHEMA, rows.select(ROW_NAMES), ROW_COLUMNS)
         .join(rows.select("row_number").with_row_index("index"), on="index", how="left", validate="m:1")
         .drop("index")
+        .filter(pl.col("rule") != "usage_end.empty")  # it follows usage_start, and only that is missing
     ]
     unread = _unread_quantities(rows, coded)
     if unread.height:

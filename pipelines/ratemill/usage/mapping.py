@@ -92,7 +92,8 @@ def _unknown(ours: str) -> SchemaProblem:
 
 
 def _missing(ours: str, theirs: str, file_schema: Mapping[str, pl.DataType]) -> SchemaProblem:
-    near = difflib.get_close_matches(theirs, file_schema, n=1, cutoff=0.6)
+    free = [name for name in file_schema if name not in INPUT_COLUMNS]  # the others are something else already
+    near = difflib.get_close_matches(theirs, free, n=1, cutoff=0.6)
     cure = f'map it: [usage.columns] {ours} = "{near[0]}"' if near else f"add it, or map it in [usage.columns] {ours}"
     return SchemaProblem(theirs, f"the required column {theirs!r} is missing; the file has {_list(file_schema)}", cure)
 
