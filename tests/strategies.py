@@ -1,6 +1,6 @@
 """Whole little worlds for property tests: a valid book, a month's usage, and its duplicates.
 
-Worlds are small (at most 40 records) and look for trouble: month ends in the payer's zone, days of 23 and 25 hours,
+Worlds are small (at most 80 records, mostly fewer than 20) and look for trouble: month ends in the payer's zone, days of 23 and 25 hours,
 projects that move, prices that change, usage without a price, quantities with twelve decimals, copies and conflicts.
 Their books pass every check: no price applies twice at one specificity, and every payer finds one tax.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hypothesis import strategies as st
 
@@ -35,10 +35,11 @@ from reference.model import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+T = TypeVar("T")
 Features = Literal["per_unit", "everything"]
 """per_unit: prices per unit and sums only. everything: all of "From usage to charges"."""
 
-MOST_RECORDS = 40
+MOST_RECORDS = 80
 PERIODS = ("2026-02", "2026-03", "2026-04", "2026-10", "2026-11")
 ZONES = (None, "UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland", "America/St_Johns")
 REGIONS = ("eu-1", "us-1")
@@ -93,14 +94,41 @@ def bounds() -> st.SearchStrategy[Decimal]:
     return st.sampled_from(["0.5", "1", "3", "10", "100", "730", "5000.25"]).map(Decimal)
 
 
+@dataclass(frozen=True)
+class Month:
+    """What everybody in a world shares."""
+
+    period: str
+    time_zone: str
+    detail: Literal["day", "hour"]
+    fx_rates: tuple[FxRate, ...]
+
+
 @st.composite
-def worlds(draw: st.DrawFn, features: Features = "per_unit", *, most_records: int = MOST_RECORDS) -> World:
-    """A valid world with at least one record."""
+def months(draw: st.DrawFn, features: Features = "per_unit") -> Month:
+    """A month worth looking at."""
     period = draw(st.sampled_from(PERIODS))
-    time_zone = draw(st.sampled_from(["UTC", "Europe/Berlin"]))
+    return Month(
+        period=period,
+        time_zone=draw(st.sampled_from(["UTC", "Europe/Berlin"])),
+        detail=draw(st.sampled_from(["day", "hour"])) if features == "everything" else "day",
+        fx_rates=draw(_fx_rates(period)) if features == "everything" else (),
+    )
+
+
+@st.composite
+def worlds(
+    draw: st.DrawFn,
+    features: Features = "per_unit",
+    *,
+    most_records: int = MOST_RECORDS,
+    month: Month | None = None,
+) -> World:
+    """A valid world with at least one record, in ``month`` if one is given."""
+    month = month or draw(months(features))
     accounts = draw(_accounts())
-    zones = sorted({account.time_zone or time_zone for account in accounts})
-    instants = _instants(period, zones)
+    zones = sorted({account.time_zone or month.time_zone for account in accounts})
+    instants = _instants(month.period, zones)
     projects = draw(_projects(accounts, instants))
     skus = draw(_skus(features))
     currencies = sorted({account.currency for account in accounts})
@@ -117,15 +145,67 @@ def worlds(draw: st.DrawFn, features: Features = "per_unit", *, most_records: in
         prices=prices,
         windows=WINDOWS if features == "everything" else (),
         taxes=TAXES,
-        fx_rates=draw(_fx_rates(period)) if features == "everything" else (),
+        fx_rates=month.fx_rates,
     )
     return World(
         book=book,
         usage=draw(_usage(book, instants, features, most_records)),
-        period=period,
-        time_zone=time_zone,
-        detail=draw(st.sampled_from(["day", "hour"])) if features == "everything" else "day",
+        period=month.period,
+        time_zone=month.time_zone,
+        detail=month.detail,
     )
+
+
+# Several worlds as one -----------------------------------------------------------------------------------------------
+
+
+@st.composite
+def neighbours(draw: st.DrawFn, features: Features = "per_unit", *, most: int = 6) -> tuple[World, ...]:
+    """Up to ``most`` worlds of one month, for :func:`side_by_side`."""
+    month = draw(months(features))
+    return tuple(draw(st.lists(worlds(features, month=month), min_size=1, max_size=most)))
+
+
+def side_by_side(some: Sequence[World]) -> World:
+    """Worlds of one month as one world whose accounts, projects and SKUs have nothing to do with one another.
+
+    The engine rates many little worlds at once in the time of one, and must not mix them up: resources, price lists
+    and tags have the same names in all of them.
+    """
+    if len(some) == 1:
+        return some[0]
+    named = [_renamed(world, prefix_of(place)) for place, world in enumerate(some)]
+    tables = {
+        name: tuple(row for world in named for row in getattr(world.book, name))
+        for name in ("accounts", "projects", "skus", "prices")
+    }
+    usage = tuple(record for world in named for record in world.usage)
+    return replace(named[0], book=replace(named[0].book, **tables), usage=usage)
+
+
+def prefix_of(place: int) -> str:
+    """What :func:`side_by_side` puts before the names of the world at ``place``."""
+    return f"{place:03d}."
+
+
+def _renamed(world: World, prefix: str) -> World:
+    book = world.book
+    return replace(
+        world,
+        book=replace(
+            book,
+            accounts=tuple(_prefixed(row, prefix, "account_id", "billing_account_id") for row in book.accounts),
+            projects=tuple(_prefixed(row, prefix, "project_id", "account_id") for row in book.projects),
+            skus=tuple(_prefixed(row, prefix, "sku_id") for row in book.skus),
+            prices=tuple(_prefixed(row, prefix, "price_id", "sku_id") for row in book.prices),
+        ),
+        usage=tuple(_prefixed(row, prefix, "account_id", "project_id", "sku_id", "record_id") for row in world.usage),
+    )
+
+
+def _prefixed(row: T, prefix: str, *names: str) -> T:
+    changed = {name: prefix + getattr(row, name) for name in names if getattr(row, name) is not None}
+    return replace(row, **changed)  # type: ignore[type-var]
 
 
 # The book ------------------------------------------------------------------------------------------------------------
@@ -251,7 +331,8 @@ def _prices(
                     for start, end in draw(_versions(instants)):
                         number += 1
                         common = {
-                            "price_id": f"price-{number:02d}",
+                            # ids in no order of time, list or condition
+                            "price_id": f"price-{number * 379 % 1000:03d}",
                             "price_list": name,
                             "sku_id": sku.sku_id,
                             "currency": currency,
@@ -313,15 +394,15 @@ def _tiers(draw: st.DrawFn, common: dict[str, Any], features: Features) -> list[
 
 @st.composite
 def _fx_rates(draw: st.DrawFn, period: str) -> tuple[FxRate, ...]:
-    """Rates of most pairs, some of them in the other direction, from a few days around the month."""
+    """Rates of most pairs, in one direction or both, from a few days around the month."""
     first = date.fromisoformat(f"{period}-01")
     found = []
     for base, quote in combinations(CURRENCIES, 2):
-        pair = draw(st.sampled_from([(base, quote), (quote, base)]))
         for offset in draw(st.sampled_from([(), (-3,), (-3,), (-3, 9), (0, 20)])):
+            first_of_pair, second = draw(st.sampled_from([(base, quote), (quote, base)]))
             rate = draw(st.sampled_from(["1", "0.3", "1.085", "0.006666666667", "149.25"]))
             day = first + timedelta(days=offset)
-            found.append(FxRate(date=day, base=pair[0], quote=pair[1], rate=Decimal(rate)))
+            found.append(FxRate(date=day, base=first_of_pair, quote=second, rate=Decimal(rate)))
     return tuple(found)
 
 
@@ -343,21 +424,28 @@ def _hour(instant: datetime) -> datetime:
     return instant.replace(minute=0)
 
 
+_RESOURCE = ("account_id", "project_id", "resource_id", "sku_id", "region", "tags")
+
+
 @st.composite
 def _usage(
     draw: st.DrawFn, book: Book, instants: Sequence[datetime], features: Features, most_records: int
 ) -> tuple[Usage, ...]:
-    """Bursts of consecutive hours, then copies and conflicts of some records."""
+    """Bursts of consecutive hours, half of them of a resource that had one before; then copies and conflicts of some."""
     records: list[Usage] = []
     for burst in range(draw(st.sampled_from([1, 3, 4, 6, 8]))):
         record = draw(_record(book, instants, features, burst))
-        hours = draw(st.sampled_from([1, 2, 3, 6]))
+        if records and draw(st.booleans()):
+            same = draw(st.sampled_from(records))
+            record = replace(record, **{name: getattr(same, name) for name in _RESOURCE})
+        hours = draw(st.sampled_from([1, 1, 2, 2, 3, 6, 6, 45]))
+        quantity = draw(quantities())
         records += [
             replace(
                 record,
                 usage_start=record.usage_start + timedelta(hours=hour),
                 usage_end=record.usage_end and record.usage_end + timedelta(hours=hour),
-                quantity=draw(quantities()),
+                quantity=draw(quantities()) if hours <= 6 else quantity + hour % 7,
                 record_id=record.record_id and f"{record.record_id}-{hour}",
             )
             for hour in range(hours)

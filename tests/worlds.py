@@ -60,7 +60,7 @@ def write_world(world: World, folder: Path, *, files: int = 1) -> Path:
     attributes = sorted({name for record in world.usage for name in record.attributes})
     for number in range(files):
         path = folder / "usage" / f"usage-{number:02d}.parquet"
-        pq.write_table(_usage_table(world.usage[number::files], attributes), path)
+        pq.write_table(usage_table(world.usage[number::files], attributes), path)
     return folder
 
 
@@ -108,7 +108,7 @@ def _text(value: object) -> str:
             return str(value)
 
 
-def _usage_table(records: Sequence[Usage], attributes: Sequence[str]) -> pa.Table:
+def usage_table(records: Sequence[Usage], attributes: Sequence[str]) -> pa.Table:
     """Usage as meters deliver it; ``attr.NAME`` columns only where a world has attributes."""
     schema = _USAGE_SCHEMA
     for name in attributes:

@@ -174,12 +174,6 @@ def assert_only_this_file_is_refused(shop, ended, file: str, words: list[str]) -
     assert {account: shop.invoice(account)["totals"]["untaxed"] for account in GOOD_TOTAL} == GOOD_TOTAL
 
 
-@pytest.mark.parametrize("bad", BAD_FILES, ids=lambda bad: bad.file)
-def test_a_file_with_other_columns_is_refused_whole_and_the_others_are_billed(tmp_path, bad):
-    shop = make_workspace(tmp_path, usage={"good.parquet": good_usage(), "bad.parquet": read_broken(bad.file)})
-    assert_only_this_file_is_refused(shop, shop.run(), "usage/bad.parquet", bad.words)
-
-
 def test_every_case_of_the_folder_is_tested():
     tested = {f"{case.file}.csv" for case in (*BAD_ROWS, *BAD_FILES)} | {ABORTING_PAGE.name}
     assert {path.name for path in BROKEN.iterdir()} == tested
@@ -239,7 +233,7 @@ UNREADABLE = {
     ),
     "folder": (
         lambda path: path.mkdir(),
-        ["is a folder and not a file", '[usage] files = [..., "usage/bad.parquet/*.parquet"]'],
+        ["is a folder and not a file", '[usage] files = [..., "usage/folder/bad.parquet/*.parquet"]'],
     ),
     "link to nowhere": (
         lambda path: path.symlink_to("moved/away.parquet"),
@@ -250,19 +244,23 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("case", UNREADABLE)
-def test_what_cannot_be_read_is_refused_and_the_others_are_billed(tmp_path, case):
-    make, words = UNREADABLE[case]
-    shop = make_workspace(tmp_path)
-    make(tmp_path / "usage" / "bad.parquet")
-    assert_only_this_file_is_refused(shop, shop.run(), "usage/bad.parquet", words)
-
-
 def test_folders_on_the_way_to_files_are_no_mistake(tmp_path):
     shop = make_workspace(tmp_path, usage=[], config={"usage": {"files": ["usage/**/*.parquet", "usage/*"]}})
     (tmp_path / "usage" / "day=01.parquet").mkdir()
     (tmp_path / "usage" / "notes").mkdir()
     shop.write_usage("day=01.parquet/part-0.parquet", good_usage())
+    ended = shop.run()
+    assert (ended.code, ended.rows["billed"], ended.findings) == (ExitCode.DONE, GOOD_ROWS, [])
+
+
+def test_a_file_that_is_named_and_not_there_is_refused(tmp_path):
+    shop = make_workspace(tmp_path, config={"usage": {"files": ["usage/usage.parquet", "usage/egress.parquet"]}})
+    words = ["is named in [usage] files and is not there", "put it there, or correct [usage] files"]
+    assert_only_this_file_is_refused(shop, shop.run(), "usage/egress.parquet", words)
+
+
+def test_wildcards_in_the_name_of_the_workspace_are_no_wildcards(tmp_path):
+    shop = make_workspace(tmp_path / "shop [eu] *", config={"usage": {"files": ["usage/[u]*.parquet"]}})
     ended = shop.run()
     assert (ended.code, ended.rows["billed"], ended.findings) == (ExitCode.DONE, GOOD_ROWS, [])
 
@@ -465,13 +463,52 @@ MANIFESTS = {
 }
 
 
-@pytest.mark.parametrize("case", MANIFESTS)
-def test_a_file_that_differs_from_its_manifest_is_refused(tmp_path, case):
-    manifest, words = MANIFESTS[case]
-    shop = make_workspace(tmp_path)
-    path = shop.write_usage("bad.parquet", hours(resource="vm-9"))
+def write_with_manifest(path: Path, manifest: object) -> None:
+    hours(resource="vm-9").write_parquet(path)
     path.with_name("bad.parquet.manifest.json").write_text("{" if manifest is None else json.dumps(manifest))
-    assert_only_this_file_is_refused(shop, shop.run(), "usage/bad.parquet", words)
+
+
+REFUSED_FILES = {
+    **{bad.file: (lambda path, bad=bad: read_broken(bad.file).write_parquet(path), bad.words) for bad in BAD_FILES},
+    **UNREADABLE,
+    **{
+        f"manifest, {case}": (lambda path, manifest=manifest: write_with_manifest(path, manifest), words)
+        for case, (manifest, words) in MANIFESTS.items()
+    },
+}
+"""What makes the file, and the words its refusal must contain."""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """One run over a good file and every file that is refused: usage/CASE/bad.parquet."""
+    shop = make_workspace(
+        tmp_path_factory.mktemp("refusals"), config={"usage": {"files": ["usage/*.parquet", "usage/*/bad.parquet"]}}
+    )
+    for case, (make, _) in REFUSED_FILES.items():
+        path = shop.root / "usage" / case / "bad.parquet"
+        path.parent.mkdir()
+        make(path)
+    return shop, shop.run()
+
+
+@pytest.mark.parametrize("case", REFUSED_FILES)
+def test_what_is_no_usage_is_refused_in_words(refusals, case):
+    _, ended = refusals
+    file = f"usage/{case}/bad.parquet"
+    (finding,) = [one for one in ended.findings if one["file"] == file]
+    assert (finding["severity"], finding["rule"]) == ("error", "usage.file_refused")
+    told = f"{finding['message']} → {finding['cure']}"
+    assert [word for word in REFUSED_FILES[case][1] if word not in told] == [], told
+    assert finding["cure"]
+
+
+def test_files_that_are_refused_take_no_other_file_along(refusals):
+    shop, ended = refusals
+    assert ended.code == ExitCode.DATA_REFUSED
+    assert len(ended.findings) == ended.summary["files"]["refused"] == len(REFUSED_FILES)
+    assert ended.rows["in"] == ended.rows["billed"] == GOOD_ROWS
+    assert {account: shop.invoice(account)["totals"]["untaxed"] for account in GOOD_TOTAL} == GOOD_TOTAL
 
 
 def test_a_file_that_equals_its_manifest_is_billed(tmp_path):
