@@ -27,7 +27,7 @@ from ratemill.tables.charges import CHARGES
 from ratemill.tables.columns import Column, Table, duckdb_type
 from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
 from ratemill.tables.runs import FINDINGS, RUNS
-from ratemill.tables.usage import REQUIRED_INPUT_COLUMNS, USAGE, USAGE_FILES, USAGE_REJECTS
+from ratemill.tables.usage import REJECTED_ROWS, REQUIRED_INPUT_COLUMNS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HELP_WIDTH = 88
 GENERATED = "<!-- Made by make docs; edit the definitions instead. -->"
 
-PUBLISHED = (CHARGES, INVOICES, INVOICE_LINES, TAX_LINES, USAGE, USAGE_FILES, USAGE_REJECTS, RUNS, FINDINGS)
+PUBLISHED = (CHARGES, INVOICES, INVOICE_LINES, TAX_LINES, USAGE, USAGE_FILES, REJECTED_ROWS, RUNS, FINDINGS)
 """Tables of the published database, besides those of the book."""
 
 

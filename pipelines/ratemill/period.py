@@ -88,7 +88,10 @@ def parse_periods(text: str, *, today: date) -> list[BillingPeriod]:
     first, separator, last = text.partition("..")
     if not separator:
         return [BillingPeriod.parse(first)]
-    start, end = BillingPeriod.parse(first), BillingPeriod.parse(last)
+    try:
+        start, end = BillingPeriod.parse(first), BillingPeriod.parse(last)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a range of billing periods; write it as 2026-01..2026-10") from None
     if end < start:
         raise ValueError(f"the range {text!r} runs backwards; write the earlier period first")
     count = (end.year - start.year) * 12 + end.month - start.month + 1

@@ -11,6 +11,7 @@ from ratemill.rating.calendar import WINDOW_SEPARATOR
 from ratemill.rating.owners import EVER
 from ratemill.rating.prices import exchange_rates, find_prices, why_unpriced
 from ratemill.rating.versions import PriceVersions
+from ratemill.tables.charges import CHARGE_ORDER
 from reference.model import Account, Book, FxRate, PriceTier, Sku, Tax, Usage, World
 
 D = Decimal
@@ -188,6 +189,7 @@ def test_a_price_that_changes_every_hour(detail):
     )
     engine = bill(World(book=book, usage=tuple(usage), period="2026-10", detail=detail))
     assert engine.charges.height == 2 * HOURS
+    assert engine.charges.equals(engine.charges.sort(CHARGE_ORDER))
     hours = (engine.charges["charge_start"] - MONTH).dt.total_hours()
     assert engine.charges["price_id"].to_list() == [f"{HOURS - hour:03d}" for hour in hours]
     assert engine.charges["cost"].to_list() == [2 * hour for hour in hours]
@@ -208,6 +210,7 @@ def test_versions_of_one_track_count_together_until_one_starts_anew():
             price("eu", **EU),
             price("euro", currency="EUR"),
             price("deal", price_list="deal"),
+            price("gone", price_list="gone", valid_to=NOON - HOUR),
         ]
     )
     runs = dict(versions.rows.select("price_id", "run").iter_rows())
@@ -216,7 +219,7 @@ def test_versions_of_one_track_count_together_until_one_starts_anew():
     places = dict(versions.rows.select("price_id", "place").iter_rows())
     assert [places[name] for name in "abcd"] == [0, 1, 2, 3]
     edges = versions.cuts.filter(sku_id="s")["cut"].to_list()
-    assert edges == [NOON, later, last]
+    assert edges == [NOON - HOUR, NOON, later, last]
 
 
 def test_only_a_plain_price_is_a_unit_price():

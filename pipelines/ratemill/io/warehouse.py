@@ -20,6 +20,7 @@ from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
 from ratemill.tables.runs import FINDINGS, RUNS
 from ratemill.tables.usage import (
     BOOK_REJECTS,
+    REJECTED_ROWS,
     ROW_COLUMNS,
     SERIES_COLUMNS,
     USAGE_DUPLICATES,
@@ -381,6 +382,11 @@ class Warehouse:
                     f"INSERT INTO raw.book_rejects ({_quoted(BOOK_REJECTS)}) {sql('core/book_rejects')}",
                     {"period": str(period)},
                 )
+
+    def rejected_rows(self) -> pl.DataFrame:
+        """Every row that is not billed because it breaks a rule (columns of REJECTED_ROWS)."""
+        rows = self.frame(f"SELECT {_quoted(REJECTED_ROWS)} FROM raw.rejected_rows")
+        return rows.pipe(REJECTED_ROWS.conform).sort("file_id", "row_number", "column", "rule", "period")
 
     # ---------------------------------------------------------------- runs and invoices
 

@@ -17,7 +17,7 @@ from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
 from ratemill.tables.runs import FINDINGS, RUNS
-from ratemill.tables.usage import USAGE, USAGE_FILES, USAGE_REJECTS
+from ratemill.tables.usage import REJECTED_ROWS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
     from ratemill.steps.context import Context
@@ -48,7 +48,7 @@ def publish(context: Context) -> None:
                 FINDINGS, warehouse.table("ops", FINDINGS).filter(pl.col("run_id").is_in(runs["run_id"].to_list()))
             )
             database.add_frame(USAGE_FILES, warehouse.usage_files())
-            database.add_frame(USAGE_REJECTS, warehouse.table("raw", USAGE_REJECTS).sort("file_id", "row_number"))
+            database.add_frame(REJECTED_ROWS, warehouse.rejected_rows())
             _add_usage(context, database, current)
             for path in sorted((shipped("sql") / "reports").glob("*.sql")):
                 query = path.read_text(encoding="utf-8")

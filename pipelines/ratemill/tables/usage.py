@@ -82,6 +82,17 @@ USAGE_REJECTS = Table(
     ),
 )
 
+REJECTED_ROWS = Table(
+    "usage_rejects",
+    "one broken rule of one row of a usage file",
+    (
+        Column("period", TEXT, "Period it was judged in, where the rule depends on the book; empty: any period",
+               nullable=True),
+        *USAGE_REJECTS.columns,
+    ),
+)  # fmt: skip
+"""As analysts see them: rows refused at loading, rows the book does not know, records that contradict each other."""
+
 BOOK_REJECTS = Table(
     "book_rejects",
     "one accepted row of a period that names something the book does not know",
