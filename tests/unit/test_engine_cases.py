@@ -206,7 +206,7 @@ GERMANY = (
     Tax(tax_code="de", country="DE", rate=D(19), valid_to=midnight(date(2026, 11, 1), "Europe/Berlin")),
     Tax(tax_code="de", country="DE", rate=D(20), valid_from=midnight(date(2026, 11, 1), "Europe/Berlin")),
     Tax(tax_code="by", country="DE", region="BY", rate=D(10)),
-    Tax(tax_code="aa", country="DE", region="HE", rate=D(11)),
+    Tax(tax_code="zz", country="DE", region="HE", rate=D(11)),
     Tax(tax_code="rc", country="FR", rate=D(0), kind="reverse_charge", note="Reverse charge"),
 )
 TAX += [
@@ -216,7 +216,7 @@ TAX += [
         ("the month ends as the new rate begins", {"country": "DE", "time_zone": "Europe/Berlin"}, "19"),
         ("an hour later the new rate is valid at its last instant", {"country": "DE", "time_zone": "UTC"}, "20"),
         ("a row for the state comes first, whatever its code", {"country": "DE", "state": "BY"}, "10"),
-        ("also one that is written later", {"country": "DE", "state": "HE"}, "11"),
+        ("also one whose code comes last", {"country": "DE", "state": "HE"}, "11"),
         ("a state without a row of its own", {"country": "DE", "state": "SN", "time_zone": "Europe/Berlin"}, "19"),
         ("a code that is named wins", {"country": "DE", "state": "BY", "tax_code": "rc"}, "0"),
     )

@@ -153,7 +153,7 @@ def test_a_range_is_in_order_and_whole():
 
 @pytest.mark.parametrize("text", ["2026-10..2026-09", "2026-10..", "..2026-10", "2026-01..2026-02..2026-03", "LAST"])
 def test_wrong_ranges_are_refused(text):
-    with pytest.raises(ValueError, match=r"runs backwards; write the earlier|is not a (range of )?billing period"):
+    with pytest.raises(ValueError, match=r"runs backwards; write the earlier|is not a billing period"):
         parse_periods(text, today=TODAY)
 
 
