@@ -11,6 +11,8 @@ from crash.states import differences, state_of
 from ratemill.errors import ExitCode
 from workspaces import BOOK, PERIOD, good_usage, hours, make_workspace, run_here, tree
 
+pytestmark = pytest.mark.slow
+
 NO_PDF = {"output": {"pdf": False, "html": True}}
 
 

@@ -32,6 +32,8 @@ from workspaces import (
     run_process,
 )
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

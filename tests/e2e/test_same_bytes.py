@@ -16,6 +16,8 @@ import pytest
 
 from workspaces import run_here, run_process, tree
 
+pytestmark = pytest.mark.slow
+
 PERIOD = "2026-10"
 NOW = "2026-11-02T06:00:00Z"
 SEED = 20_261_125

@@ -9,6 +9,8 @@ from ratemill.errors import ExitCode
 from ratemill.io.lock import hold_lock
 from workspaces import NOW, PERIOD, good_usage, hours, make_workspace
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("load", "check", "rate", "invoice", "report", "publish")
 WITH_PERIOD = ("check", "rate", "invoice", "report")
 CONFIG = {"output": {"pdf": False, "html": True}, "policy": {"max_rejected_share": "1"}}

@@ -21,6 +21,8 @@ from reference.quantity import deduplicate
 from reference.rating import rate_month
 from strategies import bounds, money, neighbours, quantities, side_by_side, worlds
 
+pytestmark = pytest.mark.slow
+
 D = Decimal
 TABLES = ("charges", "unpriced", "invoices", "lines", "tax_lines")
 some_worlds = neighbours("everything", most=5).map(side_by_side)
