@@ -91,7 +91,9 @@ def parse_periods(text: str, *, today: date) -> list[BillingPeriod]:
     try:
         start, end = BillingPeriod.parse(first), BillingPeriod.parse(last)
     except ValueError:
-        raise ValueError(f"{text!r} is not a billing period; write it as YYYY-MM, or a range as 2026-01..2026-10") from None
+        raise ValueError(
+            f"{text!r} is not a billing period; write it as YYYY-MM, or a range as 2026-01..2026-10"
+        ) from None
     if end < start:
         raise ValueError(f"the range {text!r} runs backwards; write the earlier period first")
     count = (end.year - start.year) * 12 + end.month - start.month + 1
