@@ -165,7 +165,7 @@ def test_a_month_is_billed_from_the_installed_wheel(installed, tmp_path):
 
 def test_the_aws_sample_is_billed_from_the_installed_wheel(installed, tmp_path):
     ratemill = installed / "ratemill"
-    run(ratemill, "init", "cloud", "--sample", "aws", "--resources", "20", cwd=tmp_path, env=environment())
+    run(ratemill, "init", "cloud", "--sample", "aws", cwd=tmp_path, env=environment())
     run(ratemill, "run", "--workspace", "cloud", "--period", PERIOD, cwd=tmp_path, env=environment())
     assert outputs(tmp_path / "cloud")
 
