@@ -39,6 +39,6 @@ def measure(name: str, arguments: list[str], *, log: Path) -> Measured:
         seconds = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        last = " ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
+        last = " ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])[:600]
         raise TemporaryError(f"{name} ended with exit code {process.returncode}: {last} (all of it: {log})")
     return Measured(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)

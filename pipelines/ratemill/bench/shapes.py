@@ -19,15 +19,11 @@ def plain(folder: Path, period: BillingPeriod) -> None:
 
 
 def hourly_prices(folder: Path, period: BillingPeriod) -> None:
-    """Every public price has another version each hour of the month."""
+    """Every public price that is the only one of its SKU and currency has another version each hour of the month."""
     prices = _read(folder, "prices")
     hours = [period.widest_start + timedelta(hours=hour) for hour in range(_hours(period))]
-    cut = (
-        pl.col("price_list").fill_null("public").is_in(["public", ""])
-        & pl.col("region").fill_null("").eq("")
-        & (pl.len().over("price_id") == 1)
-        & pl.col("valid_to").fill_null("").eq("")
-    )
+    sold_as = ["price_list", "sku_id", "currency"]
+    cut = pl.col("price_list").fill_null("public").is_in(["public", ""]) & (pl.len().over(sold_as) == 1)
     kept = prices.filter(~cut)
     versions = (
         prices.filter(cut)
