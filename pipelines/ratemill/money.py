@@ -25,7 +25,6 @@ AMOUNT = pl.Decimal(38, 4)
 QUANTITY_DECIMALS = 12
 PRICE_DECIMALS = 12
 COST_DECIMALS = 18
-AMOUNT_DECIMALS = 4
 
 PLAIN_DECIMAL = r"^-?[0-9]{1,26}(\.[0-9]{1,12}0*)?$"
 """Text that is a DECIMAL(38,12) exactly: nothing is rounded, no exponent, no thousands separator."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ratemill.errors import DataRefusedError
 from ratemill.io.atomic import StagedFolder, remove_folder, write_file
 from ratemill.tables.charges import CHARGES, UNPRICED
 
@@ -76,22 +75,6 @@ class ChargeStore:
     def remove(self, period: BillingPeriod, run_id: str) -> None:
         """Delete the charges of a run that is no longer needed."""
         remove_folder(self.folder(period, run_id))
-
-    def verify(self, period: BillingPeriod | str, run_id: str) -> None:
-        """Compare every file with the manifest.
-
-        Raises:
-            DataRefusedError: naming the first file whose bytes changed.
-        """
-        folder = self.folder(period, run_id)
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            for name, sha256 in manifest["files"].items():
-                with (folder / name).open("rb") as handle:
-                    if hashlib.file_digest(handle, "sha256").hexdigest() != sha256:
-                        raise DataRefusedError(f"{folder / name} was changed after it was written")
-        except (OSError, ValueError) as error:
-            raise DataRefusedError(f"{folder} is damaged: {error}") from None
 
 
 class ChargeWriter:

@@ -73,7 +73,6 @@ _TABLES: dict[str, tuple[Table, ...]] = {
     "billing": (INVOICES, INVOICE_LINES, TAX_LINES),
     "ops": (RUNS, FINDINGS),
 }
-_SERIES_KEY = ", ".join(column.name for column in SERIES_COLUMNS)
 _IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
 
 
@@ -467,10 +466,6 @@ class Warehouse:
             self._connection.execute(
                 f"INSERT INTO {schema}.{table.name} ({_quoted(table)}) SELECT {_quoted(table)} FROM incoming"
             )
-
-    def delete(self, schema: str, table: Table, where: str, parameters: dict[str, Any]) -> None:
-        """Delete rows of one of our tables."""
-        self._connection.execute(f"DELETE FROM {schema}.{table.name} WHERE {where}", parameters)
 
     @contextmanager
     def _registered(self, **frames: pl.DataFrame) -> Iterator[None]:
