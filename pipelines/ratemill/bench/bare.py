@@ -1,4 +1,4 @@
-"""What the bare engine needs, in a process of its own: ``python -m ratemill.bench.bare read|group DATABASE FOLDER``."""
+"""What the bare engine needs, as a process: ``python -m ratemill.bench.bare read|by-day|by-hour DATABASE FOLDER``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ def read(database: Path, folder: Path) -> None:
         connection.execute(f"CREATE TABLE usage AS {sql('bench/usage_as_it_is').replace('$files', str(files))}")
 
 
-def group(database: Path, folder: Path) -> None:
+def group(database: Path, folder: Path, *, query: str) -> None:
     """DuckDB GROUP BY at the grain of a charge, into Parquet."""
     target = folder / "grouped.parquet"
     with duckdb.connect(str(database)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"COPY ({sql('bench/usage_by_day')}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({sql(query)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
 
 
 if __name__ == "__main__":
-    {"read": read, "group": group}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    action, database, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if action == "read":
+        read(database, folder)
+    else:
+        group(database, folder, query={"by-day": "bench/usage_by_day", "by-hour": "bench/usage_by_hour"}[action])

@@ -76,18 +76,20 @@ def run_bench(folder: Path, *, resources: int, shape: str, reuse: bool) -> Bench
         files=len(usage),
         bytes=sum(path.stat().st_size for path in usage),
         rows=int(collect(pl.scan_parquet(usage).select(pl.len())).item()),
-        lines=tuple(_lines(workspace)),
+        lines=tuple(_lines(workspace, grain="by-hour" if shape == "hourly-prices" else "by-day")),
     )
 
 
-def _lines(workspace: Path) -> list[BenchLine]:
+def _lines(workspace: Path, *, grain: str) -> list[BenchLine]:
     log = workspace / "bench.log"
     database = str(workspace / "bare.duckdb")
     where = ["--workspace", str(workspace), "--log-format", "json"]
     period = ["--period", str(PERIOD)]
     read = measure("bare: CREATE TABLE AS", ["ratemill.bench.bare", "read", database, str(workspace)], log=log)
     load = measure("load", ["ratemill", "load", *where], log=log)
-    group = measure("bare: GROUP BY into Parquet", ["ratemill.bench.bare", "group", database, str(workspace)], log=log)
+    group = measure(
+        f"bare: GROUP BY into Parquet, {grain}", ["ratemill.bench.bare", grain, database, str(workspace)], log=log
+    )
     rate = measure("rate", ["ratemill", "rate", *period, *where], log=log)
     rest = measure("run, with the rest", ["ratemill", "run", *period, *where], log=log)
     for name in ("state", "out", "published"):
