@@ -38,6 +38,12 @@ class Seller(_Section):
     country: str = Field(pattern=r"^[A-Z]{2}$")
     tax_id: str = ""
     registration: str = ""
+    time_zone: str = ""
+    """IANA zone that days of issue and the years of numbers are counted in; empty: that of ``[period]``."""
+    invoice_number: str = "{year}-{number:05}"
+    """Pattern of the numbers of invoices: gap-free for each year."""
+    credit_note_number: str = "CN-{year}-{number:05}"
+    """Pattern of the numbers of credit notes. The same as of invoices: one series for both."""
     email: str = ""
     website: str = ""
     phone: str = ""
@@ -88,6 +94,13 @@ class Policy(_Section):
     max_rejected_share: Decimal = Field(default=Decimal("0.001"), ge=0, le=1)
     """Refuse to bill when a larger share of the rows of the period's files is rejected."""
     unpriced: Literal["block", "warn"] = "block"
+    corrections: Literal["next_invoice", "credit_note"] = "next_invoice"
+    """How differences of closed periods are billed: as lines of the next invoice, or as credit notes and invoices of
+    their own."""
+    max_total_change: Decimal = Field(default=Decimal("0.5"), ge=0)
+    """Share by which an invoice's untaxed amount may differ from last month's before the close asks about it."""
+    keep_drafts: int = Field(default=3, ge=1)
+    """Runs of an open period whose charges are kept; older ones are collected."""
 
 
 class Output(_Section):
@@ -120,6 +133,10 @@ class Config(_Section):
         return hashlib.sha256(
             self.model_dump_json(exclude={"engine": True, "usage": {"files": True}}).encode()
         ).hexdigest()
+
+    def rating_fingerprint(self) -> str:
+        """SHA-256 of what can change a charge: how files are read, and what a month is."""
+        return hashlib.sha256(f"{self.usage.fingerprint()}{self.period.model_dump_json()}".encode()).hexdigest()
 
 
 def read_config(path: Path) -> Config:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_run(workspace: Workspace, progress: Progress, *, now: datetime, command: str) -> Iterator[Context]:
+def open_run(
+    workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = ""
+) -> Iterator[Context]:
     """Lock the workspace, clear away what killed runs left half-built, open its warehouse.
 
     Raises:
@@ -43,7 +45,7 @@ def open_run(workspace: Workspace, progress: Progress, *, now: datetime, command
     with hold_lock(workspace.lock, command=command):
         _clear_away(workspace)
         with Warehouse.open(workspace.warehouse, workspace.config.engine) as warehouse:
-            yield Context(workspace, warehouse, progress, now)
+            yield Context(workspace, warehouse, progress, now, actor)
 
 
 def _clear_away(workspace: Workspace) -> None:

@@ -33,6 +33,11 @@ class Book:
     skus: pl.DataFrame
     prices: pl.DataFrame
     windows: pl.DataFrame
+    discounts: pl.DataFrame
+    commitments: pl.DataFrame
+    credits: pl.DataFrame
+    recurring: pl.DataFrame
+    adjustments: pl.DataFrame
     taxes: pl.DataFrame
     fx_rates: pl.DataFrame
 
@@ -83,9 +88,13 @@ class Book:
     def sha256(self) -> str:
         """Hash of the content: every value counts; file names, formats, row order and empty attributes do not."""
         digest = hashlib.sha256()
-        for name, table in _TABLES.items():
-            digest.update(f"{name}:{_content_hash(self.frame(name), table)}\n".encode())
+        for name in _TABLES:
+            digest.update(f"{name}:{self.table_sha256(name)}\n".encode())
         return digest.hexdigest()
+
+    def table_sha256(self, table: str) -> str:
+        """Hash of one table's content, as :attr:`sha256` is of all."""
+        return _content_hash(self.frame(table), _TABLES[table])
 
 
 def without_rows(table: Table) -> pl.DataFrame:

@@ -8,7 +8,7 @@ Pure: frames in, small frames out, exact decimals. The order of work:
    currency for the whole provider. Currencies are never added up.
 3. :func:`check_adds_up` proves that the numbers are those of the invoices.
 
-Every charge kind but tax counts, rounding too, so every breakdown adds up to the untaxed total to the last digit.
+Every charge counts, rounding too, so every breakdown adds up to the untaxed total to the last digit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,10 @@ import polars as pl
 from ratemill.errors import InvariantError
 from ratemill.frames import collect
 from ratemill.money import COST, COST_DECIMALS, QUANTITY, ZERO
-from ratemill.tables.charges import CHARGE_KINDS
 from ratemill.tables.columns import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-UNTAXED_KINDS = tuple(kind for kind in CHARGE_KINDS if kind != "tax")
-"""Charges that make up the untaxed total of an invoice."""
 
 BILL = ("billing_account_id", "currency")
 """One invoice and one account report."""
@@ -88,8 +84,8 @@ def monthly_costs(
     counted = pl.col("charge_kind") != "rounding"
     both = pl.concat(
         [
-            _untaxed(charges).select(*_CHARGE_COLUMNS, is_current=pl.lit(True)),
-            _untaxed(previous_charges).select(*_CHARGE_COLUMNS, is_current=pl.lit(False)),
+            charges.lazy().select(*_CHARGE_COLUMNS, is_current=pl.lit(True)),
+            previous_charges.lazy().select(*_CHARGE_COLUMNS, is_current=pl.lit(False)),
         ]
     )
     listed = now & pl.col("list_cost").is_not_null()
@@ -143,7 +139,7 @@ def daily_costs(
     """
     usage = pl.col("charge_kind") == "usage"
     hours = (
-        _untaxed(charges)
+        charges.lazy()
         .with_columns(charge_start=pl.when(usage).then("charge_start"))
         .group_by(*BILL, "charge_start", "charge_kind", "sku_id")
         .agg(pl.col("cost").sum())
@@ -173,7 +169,7 @@ def tag_costs(charges: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
     value first; rows without a value come last.
     """
     by_set = collect(
-        _untaxed(charges)
+        charges.lazy()
         .group_by(*BILL, "tags", is_rounding=pl.col("charge_kind") == "rounding")
         .agg(pl.col("cost").sum())
     )
@@ -307,10 +303,6 @@ def check_adds_up(bill_totals: pl.DataFrame, invoices: pl.DataFrame, invoice_lin
 
 
 _CHARGE_COLUMNS = (*_MONTHLY_KEY, "charge_kind", "pricing_quantity", "list_cost", "contracted_cost", "cost")
-
-
-def _untaxed(charges: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    return charges.lazy().filter(pl.col("charge_kind").is_in(UNTAXED_KINDS))
 
 
 def _sum(column: str, condition: pl.Expr, dtype: pl.DataType) -> pl.Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -11,22 +11,28 @@ from ratemill.frames import collect
 from ratemill.invoicing.lines import add_up_lines, rounding_charges
 from ratemill.invoicing.tax import tax_lines, taxes_of
 from ratemill.rating.owners import EVER
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.charges import CHARGES
+from ratemill.tables.invoices import (
+    COMMITMENT_LEDGER,
+    CREDIT_LEDGER,
+    INVOICE_DEDUCTIONS,
+    INVOICE_LINES,
+    INVOICES,
+    Billed,
+)
 
 if TYPE_CHECKING:
+    from ratemill.book.model import Book
     from ratemill.findings import Finding
     from ratemill.period import BillingPeriod
 
 
 @dataclass(frozen=True)
-class Invoices:
-    """Invoices of a period with everything on them; see tables/invoices.py."""
+class Invoices(Billed):
+    """The draft invoices of a period, and what they add to its charges."""
 
-    invoices: pl.DataFrame
-    lines: pl.DataFrame
-    taxes: pl.DataFrame
-    rounding: pl.DataFrame
-    """Charges of kind ``rounding``, to be kept beside the usage charges."""
+    charges: pl.DataFrame = field(default_factory=CHARGES.empty)
+    """Charges that invoicing adds, to be kept beside those that rating made: rounding, fees, discounts, …"""
     findings: tuple[Finding, ...] = ()
     """Errors: taxes that are missing. The frames are empty then."""
 
@@ -34,33 +40,30 @@ class Invoices:
 def assemble_invoices(
     charges: pl.LazyFrame,
     *,
-    accounts: pl.DataFrame,
-    projects: pl.DataFrame,
-    skus: pl.DataFrame,
-    taxes: pl.DataFrame,
+    book: Book,
     period: BillingPeriod,
     time_zone: str,
     run_id: str,
 ) -> Invoices:
     """Draft invoices, one per billing account and currency, from the usage charges of a period."""
     sums = add_up_lines(charges)
-    payers = accounts.select(
+    payers = book.accounts.select(
         pl.col("account_id").alias("billing_account_id"),
         pl.col("tax_code").alias("account_tax_code"),
         "country",
         "state",
         zone=pl.col("time_zone").fill_null(time_zone),
     )
-    described = _described(sums, accounts, projects, skus).join(
+    described = _described(sums, book.accounts, book.projects, book.skus).join(
         payers, on="billing_account_id", how="left", validate="m:1"
     )
     needs = described.select(
         "billing_account_id", pl.col("account_tax_code").alias("tax_code"), "country", "state", "tax_category"
     ).unique().sort("billing_account_id", "tax_category")  # fmt: skip
     zones = dict(described.select("billing_account_id", "zone").unique().sort("billing_account_id").iter_rows())
-    applied, findings = taxes_of(needs, taxes, period=period, time_zones=zones)
+    applied, findings = taxes_of(needs, book.taxes, period=period, time_zones=zones)
     if findings:
-        return Invoices(INVOICES.empty(), INVOICE_LINES.empty(), TAX_LINES.empty(), sums.head(0), tuple(findings))
+        return Invoices(**vars(Billed.empty()), findings=tuple(findings))
     taxed = _with_local_days(
         described.join(applied, on=["billing_account_id", "tax_category"], how="left", validate="m:1")
     )
@@ -69,7 +72,10 @@ def assemble_invoices(
     return Invoices(
         _totals(taxed, tax_rows, period=period, run_id=run_id),
         lines,
+        INVOICE_DEDUCTIONS.empty(),
         tax_rows,
+        CREDIT_LEDGER.empty(),
+        COMMITMENT_LEDGER.empty(),
         rounding_charges(sums, period=str(period), run_id=run_id),
     )
 
@@ -127,7 +133,14 @@ _LINE_ORDER = ["invoice_id", "account_id", "project_id", "service", "sku_id", "r
 def _numbered(lines: pl.DataFrame) -> pl.DataFrame:
     return (
         lines.sort(_LINE_ORDER)
-        .with_columns(line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("invoice_id"))
+        .with_columns(
+            line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("invoice_id"),
+            line_kind=pl.lit("usage"),
+            net_amount=pl.col("amount"),
+            tax_rate=pl.col("rate"),
+            **{name: pl.lit(0) for name in ("discount_amount", "commitment_amount", "credit_amount")},
+            **{name: pl.lit(None) for name in ("source_id", "description", "corrects_period", "corrects_invoice_id")},
+        )
         .pipe(INVOICE_LINES.conform)
     )
 
@@ -151,8 +164,12 @@ def _totals(lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, 
             pl.lit(str(period)).alias("period"),
             pl.lit("draft").alias("status"),
             pl.lit(run_id).alias("run_id"),
+            document=pl.lit("invoice"),
+            subtotal_amount=pl.col("untaxed_amount"),
             total_amount=total,
             due_amount=total,
+            **{n: pl.lit(0) for n in ("discount_amount", "commitment_amount", "credit_amount", "prepaid_amount")},
+            **{n: pl.lit(None) for n in ("number", "issue_date", "due_date", "corrects_invoice_id")},
         )
         .pipe(INVOICES.conform)
         .sort("billing_account_id", "currency")

@@ -27,9 +27,9 @@ def assert_quantities_kept(metered: pl.DataFrame, charges: pl.DataFrame, unprice
 def assert_invoices_add_up(charges: pl.LazyFrame, invoices: Invoices) -> None:
     """Σ charges = Σ lines = untaxed total, at line, project, account and invoice level; totals and taxes agree."""
     all_charges = pl.concat([charges.select(*LINE_KEY, "invoice_id", "cost"),
-                             invoices.rounding.lazy().select(*LINE_KEY, "invoice_id", "cost")])  # fmt: skip
+                             invoices.charges.lazy().select(*LINE_KEY, "invoice_id", "cost")])  # fmt: skip
     by_line = collect(all_charges.group_by("invoice_id", *LINE_KEY).agg(pl.col("cost").sum()))
-    lines = invoices.lines.with_columns(pl.col("amount").cast(COST).alias("line_cost"))
+    lines = invoices.lines.with_columns(pl.col("net_amount").cast(COST).alias("line_cost"))
     for level in (
         ["invoice_id", "account_id", "project_id", "sku_id", "region", "price_id"],
         ["invoice_id", "account_id", "project_id"],
@@ -45,7 +45,7 @@ def assert_invoices_add_up(charges: pl.LazyFrame, invoices: Invoices) -> None:
         )
     totals = invoices.invoices.select("invoice_id", "untaxed_amount", "tax_amount", "total_amount", "due_amount")
     for name, table, column, total in (
-        ("lines and untaxed total", invoices.lines, "amount", "untaxed_amount"),
+        ("lines and untaxed total", invoices.lines, "net_amount", "untaxed_amount"),
         ("tax bases and untaxed total", invoices.taxes, "base_amount", "untaxed_amount"),
         ("taxes and tax total", invoices.taxes, "tax_amount", "tax_amount"),
     ):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 UNPRICED_FILE = "unpriced.parquet"
-ROUNDING_FILE = "rounding.parquet"
+INVOICED_FILE = "invoiced.parquet"
 _ROW_GROUP = 250_000
 
 
@@ -44,19 +44,19 @@ class ChargeStore:
             yield writer
             writer.finish()
 
-    def add_rounding(self, period: BillingPeriod, run_id: str, rounding: pl.DataFrame) -> None:
-        """Put the rounding charges that invoicing found beside the usage charges."""
+    def add_invoiced(self, period: BillingPeriod, run_id: str, charges: pl.DataFrame) -> None:
+        """Put the charges that invoicing adds (rounding, fees, discounts, …) beside those that rating made."""
         folder = self.folder(period, run_id)
-        write_file(folder / ROUNDING_FILE, _as_parquet(rounding))
+        write_file(folder / INVOICED_FILE, _as_parquet(charges))
 
     def usage_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
-        """Charges of kind usage."""
+        """Charges that rating made: of kind usage, cap and minimum."""
         return _scan(sorted(self.folder(period, run_id).glob("shard-*.parquet")))
 
     def charge_files(self, period: BillingPeriod | str, run_id: str) -> list[Path]:
-        """Every file of a run that holds charges, rounding included."""
+        """Every file of a run that holds charges."""
         folder = self.folder(period, run_id)
-        return [*sorted(folder.glob("shard-*.parquet")), folder / ROUNDING_FILE]
+        return [*sorted(folder.glob("shard-*.parquet")), folder / INVOICED_FILE]
 
     def all_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
         """Every charge of a run."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
 
+from ratemill.audit import FIRST, chained
 from ratemill.errors import TemporaryError, UsageError
 from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
 from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
-from ratemill.tables.runs import FINDINGS, RUNS
+from ratemill.tables.invoices import BILLING_TABLES, CREDIT_LEDGER, Billed
+from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, NUMBER_SERIES, RUNS
 from ratemill.tables.usage import (
     BOOK_REJECTS,
     REJECTED_ROWS,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ratemill.audit import Act
     from ratemill.book.model import Book
     from ratemill.config import Engine
     from ratemill.findings import Finding
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
     from ratemill.usage.intake import Intake
 
-FORMAT = 1
+FORMAT = 2
 """Layout of the warehouse; another number is refused, never guessed at."""
 
 _SERIES = Table(
@@ -70,22 +72,13 @@ _PENDING = Table(
 )
 _TABLES: dict[str, tuple[Table, ...]] = {
     "raw": (USAGE_FILES, _SERIES, _STORED_USAGE, USAGE_REJECTS, BOOK_REJECTS, USAGE_DUPLICATES, _PENDING),
-    "billing": (INVOICES, INVOICE_LINES, TAX_LINES),
-    "ops": (RUNS, FINDINGS),
+    "billing": BILLING_TABLES,
+    "ops": (RUNS, FINDINGS, CLOSED_PERIODS, CHECKLIST, NUMBER_SERIES, DOCUMENTS, EVENTS),
 }
 _IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
 
 
 _OF_SHARD = "WHERE series_id IN (SELECT series_id FROM rating_series WHERE shard = $shard)"
-
-
-@dataclass(frozen=True)
-class Drafts:
-    """The draft invoices of a period, sorted by payer and currency, with their lines and taxes."""
-
-    invoices: pl.DataFrame
-    lines: pl.DataFrame
-    taxes: pl.DataFrame
 
 
 class Warehouse:
@@ -398,16 +391,36 @@ class Warehouse:
         rows = self.table("ops", RUNS, "period = $period AND is_current", {"period": str(period)})
         return rows.row(0, named=True) if rows.height else None
 
-    def drafts(self, period: BillingPeriod) -> Drafts:
-        """What :meth:`store_invoices` stored for ``period``."""
-        of_period = {"period": str(period)}
+    def billed(self, period: BillingPeriod | str) -> Billed:
+        """What was billed in ``period``."""
         on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
-        invoices = self.table("billing", INVOICES, "period = $period", of_period)
-        return Drafts(
-            invoices.sort("billing_account_id", "currency"),
-            self.table("billing", INVOICE_LINES, on_invoice, of_period).sort("invoice_id", "line_number"),
-            self.table("billing", TAX_LINES, on_invoice, of_period).sort("invoice_id", "tax_code", "category", "rate"),
+        return Billed.of(self.table("billing", table, on_invoice, {"period": str(period)}) for table in BILLING_TABLES)
+
+    def ledger_fingerprint(self, period: BillingPeriod) -> str:
+        """SHA-256 of what earlier periods leave to ``period``: which are closed, and what they drew on credits."""
+        closed = self.table("ops", CLOSED_PERIODS, "period < $period", {"period": str(period)})
+        drawn = self.credits_drawn(period)
+        text = closed.select("period", "run_id").sort("period").write_csv() + drawn.write_csv()
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def credits_drawn(self, before: BillingPeriod) -> pl.DataFrame:
+        """credit_id, amount: what the invoices of earlier periods, drafts included, use of each credit."""
+        drawn = self.table(
+            "billing",
+            CREDIT_LEDGER,
+            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period < $period)",
+            {"period": str(before)},
         )
+        return drawn.group_by("credit_id").agg(pl.col("amount").sum()).sort("credit_id")
+
+    def closed_period(self, period: BillingPeriod | str) -> dict[str, Any] | None:
+        """How ``period`` was closed, if it was (a row of CLOSED_PERIODS)."""
+        rows = self.table("ops", CLOSED_PERIODS, "period = $period", {"period": str(period)})
+        return rows.row(0, named=True) if rows.height else None
+
+    def closed_periods(self) -> pl.DataFrame:
+        """Every closed period, oldest first (rows of CLOSED_PERIODS)."""
+        return self.table("ops", CLOSED_PERIODS).sort("period")
 
     def advance_run(self, run_id: str, status: str, finished_at: datetime, summary: str) -> None:
         """Note how far a run came."""
@@ -430,17 +443,16 @@ class Warehouse:
         period = {"period": run["period"]}
         drafts = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
         with self.transaction():
-            for table in (INVOICE_LINES, TAX_LINES, INVOICES):
-                self._connection.execute(f"DELETE FROM billing.{table.name} WHERE {drafts}", period)
-            self.insert("billing", INVOICES, invoices.invoices)
-            self.insert("billing", INVOICE_LINES, invoices.lines)
-            self.insert("billing", TAX_LINES, invoices.taxes)
+            for table in reversed(BILLING_TABLES):
+                self.delete("billing", table, drafts, period)
+            for billing_table, rows in invoices.frames():
+                self.insert("billing", billing_table, rows)
             self._connection.execute("UPDATE ops.runs SET is_current = false WHERE period = $period", period)
             for table in (RUNS, FINDINGS):
                 self._connection.execute(f"DELETE FROM ops.{table.name} WHERE run_id = ?", [run["run_id"]])
             self.insert("ops", RUNS, pl.DataFrame([run], schema=RUNS.polars_schema))
-            rows = [finding.as_dict() | {"run_id": run["run_id"]} for finding in findings]
-            self.insert("ops", FINDINGS, pl.DataFrame(rows, schema=FINDINGS.polars_schema))
+            found = [finding.as_dict() | {"run_id": run["run_id"]} for finding in findings]
+            self.insert("ops", FINDINGS, pl.DataFrame(found, schema=FINDINGS.polars_schema))
             self._store_book(book)
 
     def _store_book(self, book: Book) -> None:
@@ -458,6 +470,17 @@ class Warehouse:
         return self.table("book", _versioned(table), "book_sha256 = $version", {"version": book_sha256})
 
     # ---------------------------------------------------------------- writing
+
+    def record(self, act: Act) -> str:
+        """Append to the audit log, inside the transaction of the act itself; its hash."""
+        last = self._row("SELECT sequence, sha256 FROM ops.events ORDER BY sequence DESC LIMIT 1") or (0, FIRST)
+        row = chained(act, sequence=last[0] + 1, previous_sha256=last[1])
+        self.insert("ops", EVENTS, pl.DataFrame([row], schema=EVENTS.polars_schema))
+        return str(row["sha256"])
+
+    def delete(self, schema: str, table: Table, where: str, parameters: dict[str, Any]) -> None:
+        """Delete rows of one of our tables, inside a transaction."""
+        self._connection.execute(f"DELETE FROM {schema}.{table.name} WHERE {where}", parameters)
 
     def insert(self, schema: str, table: Table, rows: pl.DataFrame) -> None:
         """Append rows; columns and types as the table defines them."""

@@ -190,6 +190,8 @@ def _usage_charges(
         pl.col("price_currency").alias("pricing_currency"),
         "exchange_rate",
         "list_exchange_rate",
+        pl.lit(None).alias("source_id"),
+        pl.lit(None).alias("corrects_period"),
         pl.lit(run_id).alias("run_id"),
         invoice_id_of(pl.lit(str(period)), pl.col("billing_account_id"), pl.col("currency")).alias("invoice_id"),
     ).pipe(CHARGES.conform)

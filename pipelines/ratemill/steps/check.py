@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ratemill import __version__
 from ratemill.book.checks import check_book
 from ratemill.errors import DataRefusedError, NothingToBillError, UsageError
 from ratemill.findings import Finding, errors
 from ratemill.io.book_files import read_book
-from ratemill.resources import sql
+from ratemill.steps.inputs import input_key, inputs_of, rating_key
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
@@ -32,9 +29,19 @@ class Checked:
     book: Book
     files: pl.DataFrame
     """Rows of USAGE_FILES that have to do with the period."""
-    input_key: str
-    """SHA-256 over usage files, book, configuration and code version: equal keys, equal results."""
+    inputs: dict[str, Any]
+    """See :mod:`ratemill.steps.inputs`."""
     findings: tuple[Finding, ...]
+
+    @property
+    def input_key(self) -> str:
+        """SHA-256 of all inputs: equal keys, equal results."""
+        return input_key(self.inputs, self.period)
+
+    @property
+    def rating_key(self) -> str:
+        """SHA-256 of the inputs that decide what the period's usage costs."""
+        return rating_key(self.inputs, self.period)
 
     @property
     def run_id(self) -> str:
@@ -102,7 +109,7 @@ def check(context: Context, period: BillingPeriod) -> Checked:
         step.done(
             f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices"
         )
-    return Checked(period, book, files, _input_key(context, book, files, period), findings)
+    return Checked(period, book, files, inputs_of(context, book, files, period), findings)
 
 
 def _files_of(files: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
@@ -110,17 +117,3 @@ def _files_of(files: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
     touches = (pl.col("first_usage_start") < period.widest_end) & (pl.col("last_usage_start") >= period.widest_start)
     nothing_accepted = (pl.col("rows_accepted") == 0) & (pl.col("rows_in") > 0)
     return files.filter(touches.fill_null(False) | nothing_accepted).sort("sha256", "file")
-
-
-def _input_key(context: Context, book: Book, files: pl.DataFrame, period: BillingPeriod) -> str:
-    inputs = {
-        "period": str(period),
-        "usage": files["sha256"].to_list(),
-        "record_ids": context.warehouse.frame(
-            sql("core/record_id_fingerprint"), {"files": files["file_id"].to_list()}
-        ).row(0),
-        "book": book.sha256,
-        "configuration": context.config.fingerprint(),
-        "code": __version__,
-    }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

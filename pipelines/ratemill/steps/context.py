@@ -23,6 +23,8 @@ class Context:
     progress: Progress
     now: datetime
     """The clock, UTC: only for the audit trail and for refusing future periods, never for an amount."""
+    actor: str = ""
+    """Who is at work, for the audit trail."""
 
     @property
     def config(self) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,7 @@ def invoice(context: Context, checked: Checked, rated: Rated) -> Invoices:
         with overflow_refused("the sum of an invoice's charges", partial(_largest_charge, charges)):
             invoices = assemble_invoices(
                 charges,
-                accounts=book.accounts,
-                projects=book.projects,
-                skus=book.skus,
-                taxes=book.taxes,
+                book=book,
                 period=period,
                 time_zone=context.config.period.time_zone,
                 run_id=rated.run_id,
@@ -51,7 +49,7 @@ def invoice(context: Context, checked: Checked, rated: Rated) -> Invoices:
             )
         if rated.facts["charges"]:
             assert_invoices_add_up(charges, invoices)
-        store.add_rounding(period, rated.run_id, invoices.rounding)
+        store.add_invoiced(period, rated.run_id, invoices.charges)
         context.warehouse.store_invoices(
             invoices,
             book,
@@ -76,6 +74,7 @@ def _run_row(context: Context, checked: Checked, rated: Rated) -> dict[str, obje
         "run_id": rated.run_id,
         "period": str(checked.period),
         "input_key": checked.input_key,
+        "inputs": json.dumps(checked.inputs, sort_keys=True),
         "book_sha256": checked.book.sha256,
         "code_version": __version__,
         "status": "invoiced",

@@ -15,7 +15,7 @@ from ratemill.period import BillingPeriod
 from ratemill.resources import shipped, sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGES
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.invoices import BILLING_TABLES
 from ratemill.tables.runs import FINDINGS, RUNS
 from ratemill.tables.usage import REJECTED_ROWS, USAGE, USAGE_FILES
 
@@ -35,7 +35,7 @@ def publish(context: Context) -> None:
         files = [file for period, run_id in current for file in store.charge_files(period, run_id)]
         with PublishedDatabase(folder / workspace.published_database.name, context.config.engine.memory) as database:
             database.add_files(CHARGES, files)
-            for table in (INVOICES, INVOICE_LINES, TAX_LINES):
+            for table in BILLING_TABLES:
                 database.add_frame(table, warehouse.table("billing", table).sort(*table.key))
                 database.write_parquet(table.name, folder / "parquet" / f"{table.name}.parquet")
             latest = runs.tail(1)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from ratemill.io.warehouse import Drafts
     from ratemill.steps.check import Checked
     from ratemill.steps.context import Context
     from ratemill.steps.rate import Rated
+    from ratemill.tables.invoices import Billed
 
 MANIFEST = "manifest.json"
 _MOST_REJECTS = 100_000
@@ -92,15 +92,15 @@ def is_reported(context: Context, checked: Checked) -> bool:
 
 def _files(context: Context, checked: Checked, rated: Rated, previous_run: str | None) -> Iterator[tuple[str, bytes]]:
     warehouse, config, book, period = context.warehouse, context.config, checked.book, checked.period
-    drafts = warehouse.drafts(period)
+    billed = warehouse.billed(period)
     environment = make_environment(context.workspace.templates)
     pdf = InvoicePdf(environment) if config.output.pdf else None
     logo = _logo(context)
     conditions = book.conditions_of_prices
     accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
-    lines_of = drafts.lines.partition_by("invoice_id", as_dict=True)
-    taxes_of = drafts.taxes.partition_by("invoice_id", as_dict=True)
-    for invoice in drafts.invoices.iter_rows(named=True):
+    lines_of = billed.lines.partition_by("invoice_id", as_dict=True)
+    taxes_of = billed.taxes.partition_by("invoice_id", as_dict=True)
+    for invoice in billed.invoices.iter_rows(named=True):
         key = (invoice["invoice_id"],)
         document = build_invoice(
             invoice=invoice,
@@ -115,7 +115,7 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
         )
         yield from render_invoice_files(document, lines_of[key], environment, pdf, html=config.output.html)
     if config.output.html:
-        yield from _reports(context, checked, rated, drafts, previous_run=previous_run, environment=environment)
+        yield from _reports(context, checked, rated, billed, previous_run=previous_run, environment=environment)
     rejects = warehouse.frame(
         sql("core/rejects_of_period"),
         {"files": checked.files["file_id"].to_list(), "period": str(period), "most": _MOST_REJECTS},
@@ -128,7 +128,7 @@ def _reports(
     context: Context,
     checked: Checked,
     rated: Rated,
-    drafts: Drafts,
+    billed: Billed,
     *,
     previous_run: str | None,
     environment: jinja2.Environment,
@@ -142,9 +142,9 @@ def _reports(
         previous_charges=(
             store.all_charges(period.shift(-1), previous_run) if previous_run else CHARGES.empty().lazy()
         ),
-        invoices=drafts.invoices,
-        invoice_lines=drafts.lines,
-        tax_lines=drafts.taxes,
+        invoices=billed.invoices,
+        invoice_lines=billed.lines,
+        tax_lines=billed.taxes,
         accounts=book.accounts,
         projects=book.projects,
         skus=book.skus,

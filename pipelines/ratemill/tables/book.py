@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from ratemill.money import PRICE, QUANTITY
+from ratemill.money import AMOUNT, PRICE, QUANTITY
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 ZERO = Decimal(0)
@@ -169,6 +169,114 @@ FX_RATES = Table(
     key=("date", "base", "quote"),
 )
 
-BOOK_TABLES: tuple[Table, ...] = (ACCOUNTS, PROJECTS, SKUS, PRICES, WINDOWS, TAXES, FX_RATES)
+SCOPE = (
+    Column("category", TEXT, "FOCUS service category it is for; empty: any", nullable=True),
+    Column("service", TEXT, "Service it is for; empty: any", nullable=True),
+    Column("sku_ids", TEXT, "SKUs it is for, separated by spaces; empty: any", nullable=True),
+    Column("project_id", TEXT, "Project it is for; empty: any", nullable=True),
+    Column("region", TEXT, "Region it is for; empty: any", nullable=True),
+    Column("excludes", TEXT, "SKUs it leaves out, separated by spaces", nullable=True),
+)  # fmt: skip
+"""Columns that say which invoice lines a discount, commitment or credit is for; all that are given must hold."""
+
+DISCOUNTS = Table(
+    "discounts",
+    "one discount for a time",
+    (
+        Column("discount_id", TEXT, "The discount"),
+        Column("account_id", TEXT, "Account whose usage it is for, or that pays for it; empty: every account",
+               nullable=True),
+        Column("percent", PRICE, "Percent off; either this or an amount", nullable=True, unit="%", above=ZERO,
+               maximum=Decimal(100)),
+        Column("amount", AMOUNT, "Amount off each invoice of a month; either this or a percent", nullable=True,
+               unit="currency", above=ZERO),
+        Column("currency", TEXT, "ISO 4217 code of the amount; empty with a percent", nullable=True),
+        *SCOPE,
+        Column("mode", TEXT, "compound: off what earlier discounts left; additive: off the undiscounted amount",
+               default="compound", one_of=("compound", "additive")),
+        Column("priority", pl.Int64, "Smaller numbers come first; percents always before amounts", default="100"),
+        VALID_FROM,
+        VALID_TO,
+        Column("note", TEXT, "What invoices call it"),
+    ),
+    key=("discount_id",),
+)  # fmt: skip
+
+COMMITMENTS = Table(
+    "commitments",
+    "one promise to spend an amount each month",
+    (
+        Column("commitment_id", TEXT, "The commitment"),
+        Column("account_id", TEXT, "Account that pays"),
+        Column("amount", AMOUNT, "Amount committed to each month", unit="currency", above=ZERO),
+        Column("discount_percent", PRICE, "Percent of the committed amount that is taken off", default="0", unit="%",
+               minimum=ZERO, maximum=Decimal(100)),
+        CURRENCY,
+        *SCOPE,
+        VALID_FROM,
+        VALID_TO,
+        Column("note", TEXT, "What invoices call it"),
+    ),
+    key=("commitment_id",),
+)  # fmt: skip
+
+CREDITS = Table(
+    "credits",
+    "one balance that invoices draw on",
+    (
+        Column("credit_id", TEXT, "The credit"),
+        Column("account_id", TEXT, "Account that pays"),
+        Column("amount", AMOUNT, "Amount granted", unit="currency", above=ZERO),
+        CURRENCY,
+        Column("kind", TEXT, "promotional: lowers the amount that is taxed; prepaid: pays the taxed total",
+               one_of=("promotional", "prepaid")),
+        *SCOPE,
+        Column("granted_on", INSTANT, "First instant it can be used (inclusive); a date is midnight in the workspace's "
+               "time zone"),
+        Column("expires_on", INSTANT, "First instant it can no longer be used; empty: never expires", nullable=True),
+        Column("note", TEXT, "What invoices call it"),
+    ),
+    key=("credit_id",),
+)  # fmt: skip
+
+RECURRING = Table(
+    "recurring",
+    "one fee that is due each month",
+    (
+        Column("recurring_id", TEXT, "The fee"),
+        Column("account_id", TEXT, "Account it is for"),
+        Column("project_id", TEXT, "Project it is for", nullable=True),
+        Column("sku_id", TEXT, "SKU that gives it its name, service and tax category; empty: see description",
+               nullable=True),
+        Column("description", TEXT, "What invoices call it; empty: the SKU's name", nullable=True),
+        Column("amount", AMOUNT, "Amount of a whole month", unit="currency", minimum=ZERO),
+        Column("currency", TEXT, "ISO 4217 code; empty: the payer's", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("recurring_id",),
+)  # fmt: skip
+
+ADJUSTMENTS = Table(
+    "adjustments",
+    "one amount that a person adds or takes off by hand",
+    (
+        Column("adjustment_id", TEXT, "The adjustment"),
+        Column("account_id", TEXT, "Account it is for"),
+        Column("project_id", TEXT, "Project it is for", nullable=True),
+        Column("sku_id", TEXT, "SKU it is for; gives the tax category", nullable=True),
+        Column("period", TEXT, "Billing period, YYYY-MM"),
+        Column("amount", AMOUNT, "Amount, negative to take off", unit="currency"),
+        Column("currency", TEXT, "ISO 4217 code; empty: the payer's", nullable=True),
+        Column("reason", TEXT, "Why; shown on the invoice"),
+        Column("author", TEXT, "Who decided it"),
+        Column("invoice_ref", TEXT, "Number of the invoice it is about", nullable=True),
+    ),
+    key=("adjustment_id",),
+)  # fmt: skip
+
+BOOK_TABLES: tuple[Table, ...] = (
+    ACCOUNTS, PROJECTS, SKUS, PRICES, WINDOWS, DISCOUNTS, COMMITMENTS, CREDITS, RECURRING, ADJUSTMENTS, TAXES, FX_RATES,
+)  # fmt: skip
 REQUIRED_BOOK_TABLES = ("accounts", "skus", "prices", "taxes")
 """Tables that must have a file; the others may be left out."""

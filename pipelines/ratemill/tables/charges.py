@@ -8,8 +8,9 @@ from ratemill.money import COST, PRICE, QUANTITY
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 CHARGE_KINDS = (
-    "usage", "cap", "minimum", "rounding", "recurring", "adjustment", "discount", "commitment", "credit", "tax",
+    "usage", "cap", "minimum", "rounding", "recurring", "adjustment", "correction", "discount", "commitment", "credit",
 )  # fmt: skip
+"""All of them add up to the untaxed amount of invoices; taxes and prepaid credits are in tables of their own."""
 
 CHARGES = Table(
     "charges",
@@ -21,13 +22,13 @@ CHARGES = Table(
         Column("project_id", TEXT, "Project", nullable=True),
         Column("resource_id", TEXT, "Resource", nullable=True),
         Column("resource_name", TEXT, "Name of the resource", nullable=True),
-        Column("sku_id", TEXT, "SKU"),
+        Column("sku_id", TEXT, "SKU; empty on fees and adjustments that are for none", nullable=True),
         Column("region", TEXT, "Region", nullable=True),
         Column("tags", TEXT, "Tags as a JSON object, keys sorted", nullable=True),
         Column("charge_start", INSTANT, "First instant, UTC (inclusive)"),
         Column("charge_end", INSTANT, "Last instant, UTC (exclusive)"),
         Column("charge_kind", TEXT, "What kind of charge it is", one_of=CHARGE_KINDS),
-        Column("price_id", TEXT, "Price version that priced it"),
+        Column("price_id", TEXT, "Price version that priced it; empty where none did", nullable=True),
         Column("list_price_id", TEXT, "Price version of the public list", nullable=True),
         Column("usage_quantity", QUANTITY, "Metered quantity", unit="usage_unit", nullable=True),
         Column("usage_unit", TEXT, "Unit of the metered quantity", nullable=True),
@@ -45,6 +46,9 @@ CHARGES = Table(
         Column("exchange_rate", PRICE, "What one unit of the price's currency was worth in currency, empty where they "
                "are the same", nullable=True),
         Column("list_exchange_rate", PRICE, "The same for the public price", nullable=True),
+        Column("source_id", TEXT, "Row of the book it comes from where that is no price: a discount, commitment, "
+               "credit, recurring fee or adjustment", nullable=True),
+        Column("corrects_period", TEXT, "Closed period that it corrects, YYYY-MM", nullable=True),
         Column("run_id", TEXT, "Run that computed it"),
         Column("invoice_id", TEXT, "Invoice it is billed on"),
     ),
