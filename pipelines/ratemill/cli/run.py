@@ -14,6 +14,7 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
+    read_actor,
     read_clock,
     read_periods,
 )
@@ -49,7 +50,7 @@ def run(
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     periods, now = read_periods(period), read_clock(as_of)
     with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=now, command=f"ratemill run --period {period}"
+        opened, progress, now=now, command=f"ratemill run --period {period}", actor=read_actor(None)
     ) as context:  # fmt: skip
         loaded, summaries = pipeline.run(context, periods)
     refused = loaded.refused

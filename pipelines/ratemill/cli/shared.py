@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json as jsonlib
 import logging
+import os
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,6 +45,16 @@ PeriodOption = Annotated[
         metavar="YYYY-MM",
         show_default=False,
         help="Billing period: 2026-10, a range 2026-01..2026-10, or last (the month before today, UTC).",
+    ),
+]
+
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="NAME",
+        show_default=False,
+        help="Who does this, for the audit log; else $RATEMILL_ACTOR, else the system's user name.",
     ),
 ]
 
@@ -106,6 +118,17 @@ def read_clock(as_of: str | None) -> datetime:
     if instant is None or instant.tzinfo is None:
         raise UsageError(f"--as-of: {as_of!r} is no instant; write it as 2026-11-01T03:00:00Z")
     return instant.astimezone(UTC)
+
+
+def read_actor(by: str | None) -> str:
+    """Who is at work: ``--by``, else ``$RATEMILL_ACTOR``, else the system's user name."""
+    named = by or os.environ.get("RATEMILL_ACTOR")
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"user {os.getuid()}"
 
 
 def finish(summary: dict[str, Any], *, json: bool) -> None:

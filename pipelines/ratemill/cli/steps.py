@@ -18,6 +18,7 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
+    read_actor,
     read_clock,
     read_period,
 )
@@ -37,7 +38,7 @@ def _working(
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(as_of), command=command
+        opened, progress, now=read_clock(as_of), command=command, actor=read_actor(None)
     ) as context:  # fmt: skip
         yield context
 

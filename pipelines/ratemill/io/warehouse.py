@@ -392,8 +392,8 @@ class Warehouse:
         return rows.row(0, named=True) if rows.height else None
 
     def billed(self, period: BillingPeriod | str) -> Billed:
-        """What was billed in ``period``."""
-        on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
+        """What the period's run billed, draft or issued; credit notes made by hand are left out."""
+        on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period AND origin = 'run')"
         return Billed.of(self.table("billing", table, on_invoice, {"period": str(period)}) for table in BILLING_TABLES)
 
     def ledger_fingerprint(self, period: BillingPeriod) -> str:

@@ -29,6 +29,7 @@ INVOICES = Table(
         Column("due_date", pl.Date, "Day by which it is to be paid", nullable=True),
         Column("corrects_invoice_id", TEXT, "Invoice that a credit note, or an invoice of corrections, is about",
                nullable=True),
+        Column("origin", TEXT, "Who made it: a run, or a person by hand (a credit note)", one_of=("run", "hand")),
         Column("lines", pl.Int64, "Number of lines"),
         Column("list_amount", COST, "Cost of usage at public prices, not rounded", unit="currency"),
         Column("subtotal_amount", AMOUNT, "Sum of the lines before discounts and credits", unit="currency"),
