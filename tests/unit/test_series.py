@@ -54,13 +54,13 @@ LINKS = [  # (why, payers of each series, shards of the payers with one series a
 
 
 @pytest.mark.parametrize(("why", "payers", "expected"), LINKS)
-def test_shards_hold_whole_payers(why, payers, expected, monkeypatch):
+def test_shards_hold_a_payer_s_whole_use_of_a_sku(why, payers, expected, monkeypatch):
     monkeypatch.setattr(series_module, "SHARD_ROWS", 31)
     owned = pl.DataFrame(
         [(number, payer) for number, group in enumerate(payers) for payer in group],
         schema={"series_id": pl.Int32, "billing_account_id": pl.String},
         orient="row",
-    )
+    ).with_columns(sku_id=pl.lit("vm"))
     shards = assign_shards(owned, cells_per_series=31)
     assert sorted(shards["series_id"]) == list(range(len(payers)))
     found = owned.join(shards, on="series_id").select("billing_account_id", "shard").unique()
@@ -69,9 +69,16 @@ def test_shards_hold_whole_payers(why, payers, expected, monkeypatch):
 
 def test_small_payers_share_a_shard_up_to_its_size(monkeypatch):
     monkeypatch.setattr(series_module, "SHARD_ROWS", 100)
-    owned = pl.DataFrame({"series_id": range(8), "billing_account_id": list("aaabbbcd")})
+    owned = pl.DataFrame({"series_id": range(8), "billing_account_id": list("aaabbbcd"), "sku_id": "vm"})
     shards = assign_shards(owned, cells_per_series=30).sort("series_id")["shard"].to_list()
     assert shards == [0, 0, 0, 1, 1, 1, 2, 2]  # 90, 180, 210, 240 rows: a shard begins behind each hundred
+
+
+def test_one_payer_who_has_most_rows_is_dealt_over_shards_by_sku(monkeypatch):
+    monkeypatch.setattr(series_module, "SHARD_ROWS", 60)
+    owned = pl.DataFrame({"series_id": range(6), "billing_account_id": "a", "sku_id": list("xxyyzz")})
+    shards = assign_shards(owned, cells_per_series=30).sort("series_id")["shard"].to_list()
+    assert shards == [0, 0, 1, 1, 2, 2]
 
 
 def test_series_that_differ_in_what_is_not_charged_share_a_charge():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ratemill.config import Usage as UsageConfig
 
-SLICE_ROWS = 2_000_000
+SLICE_ROWS = 1_000_000
 """Rows read at a time: bounds memory whatever the file's row groups are."""
 SLICE_VALUES = 16_000_000
 """Values of one column read at a time, where rows hold many (tags)."""

@@ -73,7 +73,7 @@ def plan_metering(
     owned = own_series(spread_attributes(known, versions.attributes), owners)
     most_cells = calendars.cells.group_by("calendar_id").len()["len"].max()
     shards = assign_shards(
-        owned.select("series_id", "billing_account_id").unique(),
+        owned.select("series_id", "billing_account_id", "sku_id").unique(),
         cells_per_series=int(most_cells) if isinstance(most_cells, int) else 1,
     )
     counting = book.skus.select("sku_id", "record_increment", by_the_hour=pl.col("aggregation") != "sum")

@@ -113,26 +113,27 @@ def spread_attributes(series: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     return series.join(table, on="attributes", how="left", nulls_equal=True, validate="m:1").drop("attributes")
 
 
-SHARD_ROWS = 1_500_000
+SHARD_ROWS = 1_000_000
 """About how many charges a shard may hold: bounds the memory of rating."""
 
 
 def assign_shards(owned: pl.DataFrame, *, cells_per_series: int) -> pl.DataFrame:
-    """series_id, shard: whole billing accounts in every shard, in order of their ids.
+    """series_id, shard: one SKU of one billing account is never cut, in order of account and SKU.
 
-    ``owned``: series_id, billing_account_id, one row per series and payer in the period. A series that moved from one
-    payer to another keeps both in one shard. Every series is taken to fill all its cells, so that the cut depends on
-    data alone and never on the machine.
+    Nothing that is rated together reaches further: tiers count inside a price version, which is for one SKU, and caps
+    inside a resource's use of one. ``owned``: series_id, billing_account_id, sku_id, one row per series and payer in
+    the period. A series that moved from one payer to another keeps both in one shard. Every series is taken to fill all
+    its cells, so that the cut depends on data alone and never on the machine.
     """
     group_of = _linked(owned)
     grouped = owned.with_columns(group=pl.col("billing_account_id").replace(group_of)).unique("series_id")
     sizes = (
-        grouped.group_by("group")
+        grouped.group_by("group", "sku_id")
         .agg(rows=pl.len().cast(pl.Int64) * cells_per_series)
-        .sort("group")
+        .sort("group", "sku_id")
         .with_columns(shard=((pl.col("rows").cum_sum() - 1) // SHARD_ROWS).cast(pl.Int32))
     )
-    return grouped.join(sizes, on="group", validate="m:1").select("series_id", "shard")
+    return grouped.join(sizes, on=["group", "sku_id"], validate="m:1").select("series_id", "shard")
 
 
 def _linked(owned: pl.DataFrame) -> dict[str, str]:
