@@ -25,8 +25,8 @@ from ratemill.io.publish import query_comment
 from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.columns import Column, Table, duckdb_type
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
-from ratemill.tables.runs import FINDINGS, RUNS
+from ratemill.tables.invoices import BILLING_TABLES
+from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, RUNS
 from ratemill.tables.usage import REJECTED_ROWS, REQUIRED_INPUT_COLUMNS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ ROOT = Path(__file__).resolve().parents[1]
 HELP_WIDTH = 88
 GENERATED = "<!-- Made by make docs; edit the definitions instead. -->"
 
-PUBLISHED = (CHARGES, INVOICES, INVOICE_LINES, TAX_LINES, USAGE, USAGE_FILES, REJECTED_ROWS, RUNS, FINDINGS)
+PUBLISHED = (
+    CHARGES, *BILLING_TABLES, CLOSED_PERIODS, CHECKLIST, DOCUMENTS, EVENTS, USAGE, USAGE_FILES, REJECTED_ROWS, RUNS,
+    FINDINGS,
+)  # fmt: skip
 """Tables of the published database, besides those of the book."""
 
 
@@ -83,7 +86,7 @@ def _dictionary() -> Iterator[str]:
     yield "## What you get: tables"
     yield ""
     yield "In `published/billing.duckdb`, which has the tables of the book as well, as of the latest period."
-    yield "Charges, invoices, invoice_lines and tax_lines are also Parquet files in `published/parquet/`."
+    yield "Also Parquet files in `published/parquet/`: " + _listed(t.name for t in (CHARGES, *BILLING_TABLES)) + "."
     yield ""
     for table in PUBLISHED:
         yield from _published_table(table)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -33,13 +34,23 @@ from ratemill.rating.shard import RatedShard, rate_shard
 from ratemill.steps import rate as rate_step
 from ratemill.steps.check import Checked
 from ratemill.steps.context import Context
-from ratemill.tables.book import ACCOUNTS, FX_RATES, PRICES, PROJECTS, SKUS, TAXES, WINDOWS
+from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGE_ORDER, CHARGES, UNPRICED
+from ratemill.tables.invoices import CREDIT_LEDGER
 from ratemill.usage.intake import take_in
 from ratemill.usage.mapping import ColumnMapping, map_columns
 from ratemill.workspace import Workspace
 from reference.exact import EXACT
-from reference.model import COMPARED_CHARGE_FIELDS, Invoice, InvoiceLine, TaxLine, Unpriced
+from reference.model import (
+    COMPARED_CHARGE_FIELDS,
+    CommitmentMonth,
+    CreditDraw,
+    Deduction,
+    Invoice,
+    InvoiceLine,
+    TaxLine,
+    Unpriced,
+)
 from strategies import prefix_of, side_by_side
 from worlds import usage_table
 
@@ -50,6 +61,9 @@ if TYPE_CHECKING:
     from reference.model import Bill, Usage, World
     from reference.model import Book as WorldBook
 
+DRAWN_SCHEMA = pl.Schema({name: CREDIT_LEDGER.polars_schema[name] for name in ("credit_id", "amount")})
+INPUTS: dict[str, Any] = {"usage": {}}
+"""Of a run without files: its name is the same for every world of a month."""
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -58,11 +72,14 @@ class EngineBill:
     """Everything the engine says about one month; columns as in the tables of the product."""
 
     charges: pl.DataFrame
-    """Usage, caps and minimums in CHARGE_ORDER, then rounding in CHARGE_ORDER."""
+    """Usage, caps and minimums in CHARGE_ORDER, then what invoicing adds (rounding, fees, discounts, …) in it."""
     unpriced: pl.DataFrame
     invoices: pl.DataFrame
     lines: pl.DataFrame
+    deductions: pl.DataFrame
     tax_lines: pl.DataFrame
+    credits: pl.DataFrame
+    commitments: pl.DataFrame
     facts: dict[str, Any]
     """Counts of usage rows, as a run's summary has them."""
 
@@ -85,15 +102,18 @@ def bill(world: World, *, files: int = 1, by_day: bool = False, threads: int = 1
             store(warehouse, world.usage[number::files], config.usage, name=f"usage-{number:02d}.parquet")
         warehouse.settle_duplicates() if by_day else warehouse.settle_duplicates_at_once()
         context = Context(Workspace(Path(), config), warehouse, make_progress(quiet=True), LATER)
-        checked = Checked(period, book, warehouse.usage_files(), "engine" * 2, ())
-        facts = rate_step._rate_all(context, checked, kept)  # type: ignore[arg-type]
-    invoices = invoice(kept.usage, book, period, world.time_zone, checked.run_id)
+        checked = Checked(period, book, warehouse.usage_files(), INPUTS, ())
+        facts = rate_step.rate_into(context, checked, kept)  # type: ignore[arg-type]
+    invoices = invoice(world, kept.usage, book, checked.run_id)
     return EngineBill(
-        charges=pl.concat([kept.usage, invoices.rounding]),
+        charges=pl.concat([kept.usage, invoices.charges]),
         unpriced=pl.concat([UNPRICED.empty(), *kept.unpriced]),
         invoices=invoices.invoices,
         lines=invoices.lines,
+        deductions=invoices.deductions,
         tax_lines=invoices.taxes,
+        credits=invoices.credits,
+        commitments=invoices.commitments,
         facts=facts,
     )
 
@@ -103,7 +123,8 @@ def bill_each(worlds: Sequence[World]) -> list[EngineBill]:
     together: dict[Hashable, list[int]] = {}
     for place, world in enumerate(worlds):
         book = world.book
-        shared = (world.period, world.time_zone, world.detail, book.windows, book.taxes, book.fx_rates)
+        everybodys = tuple(row for row in book.discounts if row.account_id is None)
+        shared = (world.period, world.time_zone, world.detail, book.windows, book.taxes, book.fx_rates, everybodys)
         together.setdefault(shared, []).append(place)
     found: dict[int, EngineBill] = {}
     for places in together.values():
@@ -125,7 +146,10 @@ def _part(whole: EngineBill, number: int, parts: int) -> EngineBill:
         unpriced=own(whole.unpriced, "billing_account_id"),
         invoices=own(whole.invoices, "billing_account_id"),
         lines=own(whole.lines, "invoice_id"),
+        deductions=own(whole.deductions, "invoice_id"),
         tax_lines=own(whole.tax_lines, "invoice_id"),
+        credits=own(whole.credits, "invoice_id"),
+        commitments=own(whole.commitments, "invoice_id"),
         facts={},
     )
 
@@ -155,20 +179,19 @@ def shards(world: World) -> list[Shard]:
     return seen
 
 
-def invoice(charges: pl.DataFrame, book: Book, period: BillingPeriod, time_zone: str, run_id: str) -> Invoices:
+def invoice(world: World, charges: pl.DataFrame, book: Book, run_id: str) -> Invoices:
     """Invoices of the charges, with every invariant asserted, as ``steps/invoice.py`` makes them."""
+    drawn = pl.DataFrame(list(world.credits_drawn.items()), DRAWN_SCHEMA, orient="row")
     invoices = assemble_invoices(
         charges.lazy(),
-        accounts=book.accounts,
-        projects=book.projects,
-        skus=book.skus,
-        taxes=book.taxes,
-        period=period,
-        time_zone=time_zone,
+        book=book,
+        period=BillingPeriod.parse(world.period),
+        time_zone=world.time_zone,
         run_id=run_id,
+        credits_drawn=drawn,
     )
     assert not invoices.findings, invoices.findings
-    if charges.height:
+    if invoices.invoices.height:
         assert_invoices_add_up(charges.lazy(), invoices)
     return invoices
 
@@ -199,24 +222,23 @@ class _KeptCharges:
 def make_book(book: WorldBook) -> Book:
     """The world's book as the product's. That it keeps the contract of every table is tested apart: it takes long."""
     attributes = sorted({name for price in book.prices for name in price.attributes})
-    accounts = [vars(row) | {"price_lists": " ".join(row.price_lists) or None} for row in book.accounts]
     prices = [vars(row) | {f"attr.{name}": row.attributes.get(name) for name in attributes} for row in book.prices]
-    return Book(
-        accounts=_frame(ACCOUNTS, accounts),
-        projects=_frame(PROJECTS, map(vars, book.projects)),
-        skus=_frame(SKUS, map(vars, book.skus)),
-        prices=_frame(PRICES, prices, [f"attr.{name}" for name in attributes]),
-        windows=_frame(WINDOWS, map(vars, book.windows)),
-        taxes=_frame(TAXES, map(vars, book.taxes)),
-        fx_rates=_frame(FX_RATES, map(vars, book.fx_rates)),
-    )
+    rows = {name: [vars(row) for row in table] for name, table in vars(book).items()}
+    rows["prices"] = prices
+    extra = {"prices": [f"attr.{name}" for name in attributes]}
+    return Book(**{table.name: _frame(table, rows[table.name], extra.get(table.name, ())) for table in BOOK_TABLES})
 
 
 def _frame(table: Table, rows: Iterable[Mapping[str, Any]], extra: Sequence[str] = ()) -> pl.DataFrame:
     """Rows as a frame of the book; columns that worlds do without are empty."""
     listed = list(rows)
     schema = {**table.polars_schema, **dict.fromkeys(extra, pl.String), **SOURCE_SCHEMA}
-    return pl.DataFrame({name: [row.get(name) for row in listed] for name in schema}, schema=schema)
+    return pl.DataFrame({name: [_cell(row.get(name)) for row in listed] for name in schema}, schema=schema)
+
+
+def _cell(value: Any) -> Any:
+    """Names in a list stand in one cell, separated by spaces."""
+    return (" ".join(value) or None) if isinstance(value, tuple) else value
 
 
 def make_config(world: World) -> Config:
@@ -247,12 +269,25 @@ def store(warehouse: Warehouse, records: Sequence[Usage], config: UsageConfig, *
 
 CHARGE_FIELDS = (*COMPARED_CHARGE_FIELDS, "pricing_currency", "exchange_rate", "list_exchange_rate")
 UNPRICED_FIELDS = tuple(field.name for field in fields(Unpriced))
+RATED_KINDS = ("usage", "cap", "minimum")
+"""Kinds of charges that rating makes; the others are made by invoicing."""
 _KEYS = {
-    "charges": CHARGE_ORDER,
+    "charges": (*CHARGE_ORDER, "source_id"),
     "unpriced": ("billing_account_id", "account_id", "sku_id", "region", "reason"),
     "invoices": ("billing_account_id", "currency"),
-    "lines": ("invoice_id", "account_id", "project_id", "sku_id", "region", "price_id"),
+    "lines": ("invoice_id", "account_id", "project_id", "sku_id", "region", "price_id", "line_kind", "source_id"),
+    "deductions": ("invoice_id", "deduction_number", "line_number"),
     "tax_lines": ("invoice_id", "tax_code", "category", "rate"),
+    "credits": ("invoice_id", "credit_id"),
+    "commitments": ("invoice_id", "commitment_id"),
+}
+INVOICE_TABLES = {
+    "invoices": Invoice,
+    "lines": InvoiceLine,
+    "deductions": Deduction,
+    "tax_lines": TaxLine,
+    "credits": CreditDraw,
+    "commitments": CommitmentMonth,
 }
 
 
@@ -262,7 +297,7 @@ def differences(engine: EngineBill, reference: Bill) -> list[str]:
         *_differences("charges", _charges_of_engine(engine), _charges_of_reference(reference)),
         *_differences("unpriced", _unpriced_of_engine(engine), [vars(row) for row in reference.unpriced]),
     ]
-    for name, row_type in (("invoices", Invoice), ("lines", InvoiceLine), ("tax_lines", TaxLine)):
+    for name, row_type in INVOICE_TABLES.items():
         names = [field.name for field in fields(row_type)]
         expected = [vars(row) for row in getattr(reference, name)]
         found += _differences(name, list(getattr(engine, name).select(names).iter_rows(named=True)), expected)
@@ -272,17 +307,23 @@ def differences(engine: EngineBill, reference: Bill) -> list[str]:
 
 
 def _charges_of_engine(bill: EngineBill) -> list[dict[str, Any]]:
-    return list(bill.charges.select(CHARGE_FIELDS).iter_rows(named=True))
+    """Rows that CHARGE_ORDER leaves side by side, the deductions of one line, are put in order of their source."""
+    usage, added = [], []
+    for row in bill.charges.select(CHARGE_FIELDS).iter_rows(named=True):
+        (usage if row["charge_kind"] in RATED_KINDS else added).append(row)
+    for _, side_by_side_rows in groupby(added, key=lambda row: [row[name] for name in CHARGE_ORDER]):
+        usage += sorted(side_by_side_rows, key=lambda row: (row["source_id"] or "", row["cost"]))
+    return usage
 
 
 def _charges_of_reference(bill: Bill) -> list[dict[str, Any]]:
-    """The engine keeps rounding apart, and says no price's currency there: it belongs to no price."""
-    usage, rounding = [], []
+    """The engine keeps what invoicing adds apart, and says no price's currency there: it belongs to no price."""
+    usage, added = [], []
     for charge in bill.charges:
-        is_rounding = charge.charge_kind == "rounding"
-        row = vars(charge) | {"pricing_currency": None if is_rounding else charge.price_currency}
-        (rounding if is_rounding else usage).append({name: row[name] for name in CHARGE_FIELDS})
-    return [*usage, *rounding]
+        is_rated = charge.charge_kind in RATED_KINDS
+        row = vars(charge) | {"pricing_currency": charge.price_currency if is_rated else None}
+        (usage if is_rated else added).append({name: row[name] for name in CHARGE_FIELDS})
+    return [*usage, *added]
 
 
 def _unpriced_of_engine(bill: EngineBill) -> list[dict[str, Any]]:

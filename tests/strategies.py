@@ -10,18 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hypothesis import strategies as st
 
+from reference.exact import MINOR_UNITS
 from reference.model import (
     PUBLIC,
     Account,
+    Adjustment,
     Book,
+    Commitment,
+    Credit,
+    Discount,
     FxRate,
     PriceTier,
     Project,
+    Recurring,
     Sku,
     Tax,
     Usage,
@@ -37,13 +44,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Features = Literal["per_unit", "everything"]
-"""per_unit: prices per unit and sums only. everything: all of "From usage to charges"."""
+"""per_unit: prices per unit and sums only. everything: all of "How we bill"."""
 
 MOST_RECORDS = 80
 PERIODS = ("2026-02", "2026-03", "2026-04", "2026-10", "2026-11")
 ZONES = (None, "UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland", "America/St_Johns")
 REGIONS = ("eu-1", "us-1")
 CURRENCIES = ("USD", "EUR", "JPY", "KWD")
+KINDS_OF_SKUS = (("Servers", "Compute"), ("Servers", "Storage"), ("Disks", "Storage"))
+"""(service, category)."""
 PLANS = ("gold", "silver")
 WINDOWS = (
     Window(window="peak", days="mon tue wed thu fri", from_time="08:00", to_time="20:00"),
@@ -73,22 +82,31 @@ _TRICKY_QUANTITIES = ("0", "1", "0.000000000001", "0.333333333333", "2.5", "99.9
 _TRICKY_PRICES = ("0", "1", "0.000000000001", "0.0074", "0.333333333333", "1.5", "12.345678901234", "100")
 
 
+@cache
 def quantities() -> st.SearchStrategy[Decimal]:
     """At least 0, at most twelve decimals."""
     drawn = st.integers(0, 10**16).map(lambda units: Decimal(units).scaleb(-12))
-    return st.sampled_from(_TRICKY_QUANTITIES).map(Decimal) | drawn
+    return st.sampled_from(_TRICKY_QUANTITIES).map(Decimal) | drawn | _thousandths()
 
 
+@cache
 def money() -> st.SearchStrategy[Decimal]:
     """Unit prices, fees, caps and minimums: at least 0, at most twelve decimals."""
     drawn = st.integers(0, 10**15).map(lambda units: Decimal(units).scaleb(-12))
-    return st.sampled_from(_TRICKY_PRICES).map(Decimal) | drawn
+    return st.sampled_from(_TRICKY_PRICES).map(Decimal) | drawn | _thousandths()
+
+
+@cache
+def _thousandths() -> st.SearchStrategy[Decimal]:
+    """Numbers as people write them, of which amounts come that can be discounted."""
+    return st.integers(1, 10**6).map(lambda units: Decimal(units).scaleb(-3))
 
 
 def _seldom(strategy: st.SearchStrategy[Decimal]) -> st.SearchStrategy[Decimal | None]:
     return st.one_of(st.none(), st.none(), strategy)
 
 
+@cache
 def bounds() -> st.SearchStrategy[Decimal]:
     """Tier bounds and package sizes: above 0."""
     return st.sampled_from(["0.5", "1", "3", "10", "100", "730", "5000.25"]).map(Decimal)
@@ -102,6 +120,8 @@ class Month:
     time_zone: str
     detail: Literal["day", "hour"]
     fx_rates: tuple[FxRate, ...]
+    discounts: tuple[Discount, ...] = ()
+    """Those of every account."""
 
 
 @st.composite
@@ -113,6 +133,7 @@ def months(draw: st.DrawFn, features: Features = "per_unit") -> Month:
         time_zone=draw(st.sampled_from(["UTC", "Europe/Berlin"])),
         detail=draw(st.sampled_from(["day", "hour"])) if features == "everything" else "day",
         fx_rates=draw(_fx_rates(period)) if features == "everything" else (),
+        discounts=draw(_discounts_for_all(period)) if features == "everything" else (),
     )
 
 
@@ -147,12 +168,15 @@ def worlds(
         taxes=TAXES,
         fx_rates=month.fx_rates,
     )
+    if features == "everything":
+        book = draw(_with_deals(book, month, instants))
     return World(
         book=book,
         usage=draw(_usage(book, instants, features, most_records)),
         period=month.period,
         time_zone=month.time_zone,
         detail=month.detail,
+        credits_drawn=draw(_drawn(book.credits)),
     )
 
 
@@ -177,10 +201,13 @@ def side_by_side(some: Sequence[World]) -> World:
     named = [_renamed(world, prefix_of(place)) for place, world in enumerate(some)]
     tables = {
         name: tuple(row for world in named for row in getattr(world.book, name))
-        for name in ("accounts", "projects", "skus", "prices")
+        for name in vars(named[0].book)
+        if name not in SHARED_TABLES
     }
+    tables["discounts"] = tuple(dict.fromkeys(tables["discounts"]))  # those of every account are in all of them
     usage = tuple(record for world in named for record in world.usage)
-    return replace(named[0], book=replace(named[0].book, **tables), usage=usage)
+    drawn = {credit_id: amount for world in named for credit_id, amount in world.credits_drawn.items()}
+    return replace(named[0], book=replace(named[0].book, **tables), usage=usage, credits_drawn=drawn)
 
 
 def prefix_of(place: int) -> str:
@@ -188,23 +215,40 @@ def prefix_of(place: int) -> str:
     return f"{place:03d}."
 
 
+SHARED_TABLES = ("windows", "taxes", "fx_rates")
+"""Tables that worlds side by side have in common."""
+_NAMES = (
+    "account_id", "billing_account_id", "project_id", "sku_id", "price_id", "record_id", "discount_id",
+    "commitment_id", "credit_id", "recurring_id", "adjustment_id",
+)  # fmt: skip
+_LISTS_OF_NAMES = ("sku_ids", "excludes")
+
+
 def _renamed(world: World, prefix: str) -> World:
-    book = world.book
+    """The world with its names in a namespace of its own, but for discounts of every account."""
+    tables = {
+        name: rows
+        if name in SHARED_TABLES
+        else tuple(row if is_everybodys(row) else _prefixed(row, prefix) for row in rows)
+        for name, rows in vars(world.book).items()
+    }
     return replace(
         world,
-        book=replace(
-            book,
-            accounts=tuple(_prefixed(row, prefix, "account_id", "billing_account_id") for row in book.accounts),
-            projects=tuple(_prefixed(row, prefix, "project_id", "account_id") for row in book.projects),
-            skus=tuple(_prefixed(row, prefix, "sku_id") for row in book.skus),
-            prices=tuple(_prefixed(row, prefix, "price_id", "sku_id") for row in book.prices),
-        ),
-        usage=tuple(_prefixed(row, prefix, "account_id", "project_id", "sku_id", "record_id") for row in world.usage),
+        book=Book(**tables),
+        usage=tuple(_prefixed(row, prefix) for row in world.usage),
+        credits_drawn={prefix + credit_id: amount for credit_id, amount in world.credits_drawn.items()},
     )
 
 
-def _prefixed(row: T, prefix: str, *names: str) -> T:
-    changed = {name: prefix + getattr(row, name) for name in names if getattr(row, name) is not None}
+def is_everybodys(row: Any) -> bool:
+    """Whether it is a discount of every account."""
+    return isinstance(row, Discount) and row.account_id is None
+
+
+def _prefixed(row: T, prefix: str) -> T:
+    given = vars(row)
+    changed: dict[str, Any] = {name: prefix + given[name] for name in _NAMES if given.get(name) is not None}
+    changed |= {name: tuple(prefix + part for part in given[name]) for name in _LISTS_OF_NAMES if name in given}
     return replace(row, **changed)  # type: ignore[type-var]
 
 
@@ -242,6 +286,7 @@ def _accounts(draw: st.DrawFn) -> tuple[Account, ...]:
     return tuple(found)
 
 
+@cache
 def _list_names() -> st.SearchStrategy[tuple[str, ...]]:
     return st.sampled_from([(), ("deal",), ("deal", "plan"), ("plan", "deal"), (PUBLIC, "deal")])
 
@@ -268,6 +313,7 @@ def _skus(draw: st.DrawFn, features: Features) -> tuple[Sku, ...]:
     return tuple(
         Sku(
             sku_id=f"sku-{number}",
+            **dict(zip(("service", "category"), draw(st.sampled_from(KINDS_OF_SKUS)), strict=True)),
             usage_unit="hour",
             pricing_unit="month",
             units_per_pricing_unit=draw(st.sampled_from(["1", "730", "hours_in_month", "1000", "3"])),
@@ -404,6 +450,238 @@ def _fx_rates(draw: st.DrawFn, period: str) -> tuple[FxRate, ...]:
             day = first + timedelta(days=offset)
             found.append(FxRate(date=day, base=first_of_pair, quote=second, rate=Decimal(rate)))
     return tuple(found)
+
+
+# Discounts, commitments, credits, fees, adjustments -------------------------------------------------------------------
+
+_PERCENTS = ("100", "50", "10", "12.5", "33.333333333333", "0.5", "0.000000000001")
+_MINOR_UNITS = (1, 2, 7, 100, 999, 12345, 10**6, 10**9, 10**11)
+
+
+@cache
+def _amounts(currency: str) -> st.SearchStrategy[Decimal]:
+    """Above 0, in whole minor units: from one to far more than a month costs."""
+    units = st.sampled_from(_MINOR_UNITS) | st.integers(1, 10**6)
+    return units.map(lambda number: Decimal(number).scaleb(-MINOR_UNITS[currency]))
+
+
+@st.composite
+def _validity(draw: st.DrawFn, instants: Sequence[datetime]) -> dict[str, datetime | None]:
+    """Always, from or until an instant of the month, or between two of them."""
+    cuts = sorted(draw(st.sampled_from([0, 0, 1, 2]).flatmap(lambda size: _some(instants, size))))
+    first, end = draw(st.sampled_from(list(pairwise([None, *cuts, None]))))
+    return {"valid_from": first, "valid_to": end}
+
+
+@st.composite
+def _scope(draw: st.DrawFn, skus: Sequence[Sku] = (), projects: Sequence[Project] = ()) -> dict[str, Any]:
+    """What lines must be like: any, or one or two conditions. Without SKUs only conditions that need no names."""
+    service, category = draw(st.sampled_from([(sku.service, sku.category) for sku in skus] or KINDS_OF_SKUS))
+    conditions: list[dict[str, Any]] = [{}, {}, {"category": category}, {"service": service}, {"region": "eu-1"}]
+    if skus:
+        one = (draw(st.sampled_from(skus)).sku_id,)
+        conditions += [{"sku_ids": tuple(sku.sku_id for sku in skus)}, {"sku_ids": one}, {"excludes": one}]
+    if projects:
+        conditions.append({"project_id": draw(st.sampled_from(projects)).project_id})
+    one, other = draw(st.sampled_from(conditions)), draw(st.sampled_from([{}, {}, *conditions]))
+    both = one | other
+    if set(both.get("sku_ids", ())) & set(both.get("excludes", ())):
+        del both["excludes"]
+    return both
+
+
+@st.composite
+def _discount(draw: st.DrawFn, given: dict[str, Any], currency: str, instants: Sequence[datetime]) -> Discount:
+    percent = draw(st.sampled_from([*_PERCENTS, None, None, None, None]))
+    what = {"percent": Decimal(percent)} if percent else {"amount": draw(_amounts(currency)), "currency": currency}
+    return Discount(
+        **given,
+        **what,
+        **draw(_validity(instants)),
+        mode=draw(st.sampled_from(["compound", "compound", "additive"])),
+        priority=draw(st.sampled_from([1, 100, 100, 200])),
+    )
+
+
+@st.composite
+def _discounts_for_all(draw: st.DrawFn, period: str) -> tuple[Discount, ...]:
+    """Ids behind all others, so that worlds side by side have the same order of discounts as alone."""
+    instants = _instants(period, ["UTC", "Europe/Berlin"])
+    return tuple(
+        draw(
+            _discount(
+                {"discount_id": f"zz-for-all-{number}", **draw(_scope())}, draw(st.sampled_from(CURRENCIES)), instants
+            )
+        )
+        for number in range(draw(st.sampled_from([0, 0, 1, 2])))
+    )
+
+
+@st.composite
+def _with_deals(draw: st.DrawFn, book: Book, month: Month, instants: Sequence[datetime]) -> Book:
+    """The book with what is agreed beside prices. Mostly in the payer's currency; a fee may open another invoice."""
+    recurring = draw(_fees(book, instants))
+    invoiced = _invoiced_in(book, recurring)
+    scopes = _scope(book.skus, book.projects)
+    currencies = {currency for owned in invoiced.values() for currency in owned}
+    services = {sku.service for sku in book.skus}
+    return replace(
+        book,
+        recurring=recurring,
+        adjustments=draw(_adjustments(book, month)),
+        discounts=(
+            *[
+                row
+                for row in month.discounts
+                if (row.currency is None or row.currency in currencies)
+                and (row.service is None or row.service in services)
+            ],
+            *draw(_discounts(book, invoiced, scopes, instants)),
+        ),
+        commitments=draw(_commitments(book, instants)),
+        credits=draw(_credits(invoiced, scopes, instants)),
+    )
+
+
+def _invoiced_in(book: Book, fees: Sequence[Recurring]) -> dict[str, list[str]]:
+    """The currencies of each payer's invoices."""
+    found = {row.account_id: [row.currency] for row in book.accounts if row.billing_account_id is None}
+    for fee in fees:
+        payer = book.payer_of(book.account(fee.account_id)).account_id
+        if fee.currency is not None and fee.currency not in found[payer]:
+            found[payer].append(fee.currency)
+    return found
+
+
+@st.composite
+def _fees(draw: st.DrawFn, book: Book, instants: Sequence[datetime]) -> tuple[Recurring, ...]:
+    found = []
+    for number in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        account = draw(st.sampled_from(book.accounts))
+        currency = draw(st.sampled_from([None, None, None, "JPY", "KWD"]))
+        sku_id = draw(st.sampled_from([None, *(sku.sku_id for sku in book.skus)]))
+        found.append(
+            Recurring(
+                recurring_id=f"fee-{number}",
+                account_id=account.account_id,
+                project_id=draw(st.sampled_from([None, *(row.project_id for row in book.projects)])),
+                sku_id=sku_id,
+                description=draw(st.sampled_from(["Support", *([None] if sku_id else [])])),
+                amount=draw(st.just(Decimal(0)) | _amounts(currency or account.currency)),
+                currency=currency,
+                **draw(_validity(instants)),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def _adjustments(draw: st.DrawFn, book: Book, month: Month) -> tuple[Adjustment, ...]:
+    found = []
+    for number in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        account = draw(st.sampled_from(book.accounts))
+        currency = draw(st.sampled_from([None, None, None, None, "USD"]))
+        found.append(
+            Adjustment(
+                adjustment_id=f"adjustment-{number}",
+                account_id=account.account_id,
+                project_id=draw(st.sampled_from([None, *(row.project_id for row in book.projects)])),
+                sku_id=draw(st.sampled_from([None, *(sku.sku_id for sku in book.skus)])),
+                period=draw(st.sampled_from([month.period, month.period, month.period, "2026-12"])),
+                amount=draw(_amounts(currency or account.currency)) * draw(st.sampled_from([1, -1, -1, 0])),
+                currency=currency,
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def _discounts(
+    draw: st.DrawFn,
+    book: Book,
+    invoiced: dict[str, list[str]],
+    scopes: st.SearchStrategy[dict[str, Any]],
+    instants: Sequence[datetime],
+) -> tuple[Discount, ...]:
+    found = []
+    for number in range(draw(st.sampled_from([0, 1, 2, 4]))):
+        account = draw(st.sampled_from(book.accounts))
+        currency = draw(st.sampled_from(invoiced[book.payer_of(account).account_id]))
+        given = {"discount_id": f"discount-{7 - number}", "account_id": account.account_id, **draw(scopes)}
+        found.append(draw(_discount(given, currency, instants)))
+    return tuple(found)
+
+
+@st.composite
+def _commitments(draw: st.DrawFn, book: Book, instants: Sequence[datetime]) -> tuple[Commitment, ...]:
+    """None, one, or several of a payer that count different SKUs, regions or times: no usage counts twice."""
+    found = []
+    for payer in book.accounts:
+        kind = draw(st.sampled_from(["none", "none", "one", "skus", "regions", "times"]))
+        if payer.billing_account_id is not None or kind == "none":
+            continue
+        always = draw(_validity(instants))
+        parts: list[dict[str, Any]] = {
+            "one": [draw(_scope(book.skus, book.projects)) | always],
+            "skus": [{"sku_ids": (sku.sku_id,)} | draw(_validity(instants)) for sku in book.skus],
+            "regions": [{"region": region} | always for region in REGIONS],
+            "times": [{"valid_from": first, "valid_to": end} for first, end in draw(_versions(instants))],
+        }[kind]
+        found += [
+            Commitment(
+                commitment_id=f"commitment-{payer.account_id}-{number}",
+                account_id=payer.account_id,
+                amount=draw(_amounts(payer.currency)),
+                discount_percent=Decimal(draw(st.sampled_from(["0", *_PERCENTS]))),
+                currency=payer.currency,
+                **part,
+            )
+            for number, part in enumerate(parts)
+        ]
+    return tuple(found)
+
+
+@st.composite
+def _credits(
+    draw: st.DrawFn,
+    invoiced: dict[str, list[str]],
+    scopes: st.SearchStrategy[dict[str, Any]],
+    instants: Sequence[datetime],
+) -> tuple[Credit, ...]:
+    found = []
+    for number in range(draw(st.sampled_from([0, 1, 2, 3]))):
+        payer = draw(st.sampled_from(sorted(invoiced)))
+        currency = draw(st.sampled_from(invoiced[payer]))
+        kind = draw(st.sampled_from(["promotional", "promotional", "prepaid"]))
+        granted_on = draw(
+            st.sampled_from([instants[0] - timedelta(days=90), instants[0] - timedelta(days=90), *instants])
+        )
+        later = [instant for instant in instants if instant > granted_on]
+        found.append(
+            Credit(
+                credit_id=f"credit-{7 - number}",
+                account_id=payer,
+                amount=draw(_amounts(currency)),
+                currency=currency,
+                kind=kind,
+                granted_on=granted_on,
+                expires_on=draw(st.sampled_from([None, instants[-1] + timedelta(days=40), *later[-3:]])),
+                **(draw(scopes) if kind == "promotional" else {}),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def _drawn(draw: st.DrawFn, some: Sequence[Credit]) -> dict[str, Decimal]:
+    """What earlier months used: of most credits nothing, of some a part, or all."""
+    found = {}
+    for row in some:
+        part = draw(st.sampled_from([0, 0, 3, 10]))
+        if part:
+            places = MINOR_UNITS[row.currency]
+            found[row.credit_id] = (row.amount * part / 10).quantize(Decimal(1).scaleb(-places))
+    return found
 
 
 # Usage ---------------------------------------------------------------------------------------------------------------

@@ -126,6 +126,20 @@ def good_usage() -> pl.DataFrame:
     )
 
 
+ADDRESSED = [row | {"address_line1": "1 Example Street", "city": "Lyon"} for row in BOOK["accounts"]]
+"""Accounts that invoices can be sent to, as a close wants them: ``book={"accounts": ADDRESSED}``."""
+
+
+def month_of_usage(first: str = "2026-10-01T00:00:00Z", count: int = 744, **columns: Any) -> pl.DataFrame:
+    """Each hour of a month: acme a machine, globex a disk. No hour is missing, which a close would ask about."""
+    return pl.concat(
+        [
+            hours(first=first, count=count, **columns),
+            hours("globex", "disk", resource="disk-1", first=first, count=count, quantity="1000", **columns),
+        ]
+    )
+
+
 GOOD_TOTAL = {"acme": "3.60", "globex": "2.40"}
 """Untaxed amount of :func:`good_usage` per account."""
 
@@ -182,6 +196,13 @@ class TinyWorkspace:
     def run(self, *options: str, period: str = PERIOD, process: bool = False) -> Ended:
         """``ratemill run``, see :meth:`command`."""
         return self.command("run", "--period", period, "--as-of", NOW, *options, process=process)
+
+    def close(
+        self, *options: str, period: str = PERIOD, now: str = NOW, waive: Iterable[str] = (), process: bool = False
+    ) -> Ended:
+        """``ratemill close`` with the points of ``waive`` waived, see :meth:`command`."""
+        waivers = [f"--waive={point}=known to the test" for point in waive]
+        return self.command("close", "--period", period, "--as-of", now, *waivers, *options, process=process)
 
     def command(self, name: str, *options: str, process: bool = False, json: bool = True) -> Ended:
         """A command on this workspace; ``process``: in a process of its own, as users run it (a second slower)."""

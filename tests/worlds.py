@@ -46,7 +46,8 @@ def write_world(world: World, folder: Path, *, files: int = 1) -> Path:
     """Write ``ratemill.toml``, ``book/*.csv`` and ``usage/*.parquet`` into ``folder`` and return it.
 
     ``files``: how many usage files the records are dealt into, in turn; the bill must not depend on it. Nothing that a
-    world contains stops the run: rejects are allowed for and unpriced usage is a warning.
+    world contains stops the run: rejects are allowed for and unpriced usage is a warning. What earlier months drew on
+    credits is in no file: a workspace has that from its own invoices.
     """
     (folder / "book").mkdir(parents=True, exist_ok=True)
     (folder / "usage").mkdir(exist_ok=True)
@@ -71,9 +72,8 @@ def _write_book(book: Book, folder: Path) -> None:
     _write_csv(folder / "skus.csv", map(vars, book.skus))
     _write_csv(folder / "prices.csv", map(_price_row, book.prices), price_columns)
     _write_csv(folder / "taxes.csv", map(vars, book.taxes))
-    for name in ("projects", "windows", "fx_rates"):
-        rows = getattr(book, name)
-        if rows:
+    for name, rows in vars(book).items():
+        if rows and name not in ("accounts", "skus", "prices", "taxes"):
             _write_csv(folder / f"{name}.csv", map(vars, rows))
 
 

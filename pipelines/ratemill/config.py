@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ratemill.errors import UsageError
+from ratemill.invoicing.numbering import NumberPattern
 from ratemill.period import is_time_zone
 
 if TYPE_CHECKING:
@@ -51,6 +52,18 @@ class Seller(_Section):
     payment_terms_days: int = Field(default=30, ge=0, le=366)
     logo: str = ""
     """SVG or PNG file, relative to the workspace."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value and not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+        return value
+
+    @field_validator("invoice_number", "credit_note_number")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        return NumberPattern.parse(value).text
 
 
 class Usage(_Section):

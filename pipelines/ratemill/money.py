@@ -26,8 +26,14 @@ QUANTITY_DECIMALS = 12
 PRICE_DECIMALS = 12
 COST_DECIMALS = 18
 
-PLAIN_DECIMAL = r"^-?[0-9]{1,26}(\.[0-9]{1,12}0*)?$"
-"""Text that is a DECIMAL(38,12) exactly: nothing is rounded, no exponent, no thousands separator."""
+
+def plain_decimal(decimals: int) -> str:
+    """Pattern of text that is a number of so many decimals exactly: nothing is rounded, no exponent, no separators."""
+    return rf"^-?[0-9]{{1,26}}(\.[0-9]{{1,{decimals}}}0*)?$"
+
+
+PLAIN_DECIMAL = plain_decimal(QUANTITY_DECIMALS)
+"""Text that is a DECIMAL(38,12) exactly."""
 
 ZERO = Decimal(0)
 

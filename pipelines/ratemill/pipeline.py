@@ -1,4 +1,4 @@
-"""The run, in one screenful: load → check → rate → invoice → report → publish.
+"""The run, in one screenful: load → check → rate → correct → invoice → report → publish.
 
 Each step is idempotent, keyed by a hash of its inputs (the run's id): done already, it is left alone; killed anywhere,
 the next run goes on from what stands. Lazy frames become data in two places only: where values are validated
@@ -16,12 +16,15 @@ from ratemill.io.atomic import remove_leftovers
 from ratemill.io.lock import hold_lock
 from ratemill.io.warehouse import Warehouse
 from ratemill.steps.check import check, refuse_future
+from ratemill.steps.closed import finish_closed, refuse_changed, refuse_lost_ledger
 from ratemill.steps.context import Context
+from ratemill.steps.correct import correct, stale_drafts
 from ratemill.steps.invoice import invoice
 from ratemill.steps.load import Loaded, load
 from ratemill.steps.publish import is_published, publish
 from ratemill.steps.rate import rate
 from ratemill.steps.report import is_reported, report
+from ratemill.steps.retention import collect_charges
 from ratemill.summary import PeriodSummary, summarise
 
 if TYPE_CHECKING:
@@ -35,37 +38,53 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_run(
-    workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = ""
+    workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = "", in_doubt: bool = False
 ) -> Iterator[Context]:
     """Lock the workspace, clear away what killed runs left half-built, open its warehouse.
 
+    ``in_doubt``: for looking only, also into a warehouse that does not know what was issued.
+
     Raises:
         LockedError: another process is at work; the message names it.
+        DataRefusedError: the warehouse does not know what was issued.
     """
     with hold_lock(workspace.lock, command=command):
         _clear_away(workspace)
         with Warehouse.open(workspace.warehouse, workspace.config.engine) as warehouse:
-            yield Context(workspace, warehouse, progress, now, actor)
+            context = Context(workspace, warehouse, progress, now, actor)
+            if not in_doubt:
+                refuse_lost_ledger(context)
+            yield context
 
 
 def _clear_away(workspace: Workspace) -> None:
     remove_leftovers(workspace.root, workspace.published.name)
     remove_leftovers(workspace.root / "out", r"\d{4}-\d{2}.*")
-    for folder in (workspace.state, *sorted(workspace.charges.glob("period=*"))):
+    for folder in (workspace.state, workspace.issued, *sorted(workspace.charges.glob("period=*"))):
         remove_leftovers(folder)
 
 
 def run(context: Context, periods: Sequence[BillingPeriod]) -> tuple[Loaded, list[PeriodSummary]]:
-    """Bill each period in order: drafts that may be recomputed at will."""
+    """Bill each period in order: drafts that may be recomputed at will.
+
+    Drafts of later periods that bill corrections which one of these bills now are made anew. Then charges that nobody
+    needs any more are removed.
+    """
     for period in periods:
         refuse_future(period, context.now)
     loaded = load(context)
     summaries = [bill(context, period, loaded) for period in periods]
+    summaries += [bill(context, period, loaded) for period in stale_drafts(context.warehouse)]
+    collect_charges(context)
+    refuse_changed(context, periods)
     return loaded, summaries
 
 
 def bill(context: Context, period: BillingPeriod, loaded: Loaded) -> PeriodSummary:
-    """One period, from loaded usage to published invoices."""
+    """One period, from loaded usage to published invoices; a closed one stays as it is."""
+    if context.warehouse.closed_period(period) is not None:
+        issued, rated, whole = finish_closed(context, period)
+        return summarise(context, issued, rated.facts, nothing_to_do=whole)
     try:
         checked = check(context, period)
     except NothingToBillError as nothing:
@@ -80,7 +99,7 @@ def bill(context: Context, period: BillingPeriod, loaded: Loaded) -> PeriodSumma
         rated = rate(context, checked)
     except NothingToBillError as nothing:
         raise _refused_after_all(nothing, loaded) from None
-    invoice(context, checked, rated)
+    invoice(context, checked, rated, correct(context, checked))
     report(context, checked, rated)
     publish(context)
     return summarise(context, checked, rated.facts, nothing_to_do=False)

@@ -45,6 +45,8 @@ class PeriodSummary:
     findings: tuple[Finding, ...]
     out: str
     published: str
+    closed: dict[str, Any] | None
+    """How it was closed (the row of CLOSED_PERIODS); none while it is open."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``; amounts as decimals, which the printer turns into text."""
@@ -58,6 +60,7 @@ class PeriodSummary:
             "findings": [finding.as_dict() for finding in self.findings],
             "out": self.out,
             "published": self.published,
+            "closed": self.closed,
         }
 
 
@@ -73,6 +76,7 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
         findings=_findings(context, checked.run_id),
         out=workspace.relative(workspace.out(period)),
         published=workspace.relative(workspace.published_database),
+        closed=context.warehouse.closed_period(period),
     )
 
 

@@ -45,6 +45,11 @@ class Workspace:
         return self.state / "charges"
 
     @property
+    def issued(self) -> Path:
+        """Files of issued invoices: written once, never again."""
+        return self.state / "issued"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that may write."""
         return self.state / "lock"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import polars as pl
 
+from ratemill.audit import broken_links
+from ratemill.tables.runs import EVENTS
 from workspaces import tree
 
 if TYPE_CHECKING:
@@ -17,7 +20,10 @@ _SHOWN_ROWS = 2_000
 
 
 def state_of(root: Path) -> dict[str, Any]:
-    """Names of all files, the bytes of documents and charges, and the rows of both databases."""
+    """Names of all files, the bytes of documents and charges, and the rows of both databases.
+
+    The audit log tells of the way to a state, which a detour makes longer: only that its chain is whole is compared.
+    """
     return {
         "names": names(root),
         "files": {
@@ -28,7 +34,16 @@ def state_of(root: Path) -> dict[str, Any]:
         },
         "published": rows_of(root / "published" / "billing.duckdb"),
         "warehouse": rows_of(root / "state" / "warehouse.duckdb"),
+        "audit log": broken_links(audit_log(root)),
     }
+
+
+def audit_log(root: Path) -> pl.DataFrame:
+    """Rows of EVENTS."""
+    with duckdb.connect(str(root / "state" / "warehouse.duckdb"), read_only=True) as warehouse:
+        warehouse.execute("SET TimeZone = 'UTC'")
+        rows = warehouse.sql("SELECT * FROM ops.events").to_arrow_table()
+    return pl.DataFrame(pl.from_arrow(rows)).select(EVENTS.names).cast(EVENTS.polars_schema)
 
 
 def names(root: Path) -> list[str]:
@@ -43,7 +58,7 @@ def rows_of(database: Path) -> dict[str, Any]:
         tables = connection.execute(
             "SELECT table_schema, table_name, string_agg('\"' || column_name || '\"', ', ' ORDER BY ordinal_position)"
             " FROM information_schema.columns INNER JOIN information_schema.tables USING (table_schema, table_name)"
-            " WHERE table_type = 'BASE TABLE' AND column_name NOT IN (SELECT unnest($clocks)) GROUP BY ALL",
+            " WHERE table_type = 'BASE TABLE' AND table_name <> 'events' AND column_name NOT IN (SELECT unnest($clocks)) GROUP BY ALL",
             {"clocks": CLOCK_COLUMNS},
         ).fetchall()
         assert tables, f"{database} is empty"

@@ -81,7 +81,7 @@ def test_charges_lines_and_invoices_add_up_to_one_another(sample):
             currency,
             sum(untaxed_amount) AS untaxed,
             (SELECT sum(cost) FROM published.charges WHERE currency = invoices.currency) AS charged,
-            (SELECT sum(amount) FROM published.invoice_lines AS lines WHERE lines.invoice_id IN
+            (SELECT sum(net_amount) FROM published.invoice_lines AS lines WHERE lines.invoice_id IN
                 (SELECT invoice_id FROM published.invoices AS same WHERE same.currency = invoices.currency)) AS lined
         FROM published.invoices AS invoices
         GROUP BY currency

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -19,14 +20,25 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from engine import EngineBill, assert_agree, bill, bill_each, describe, differences, make_book, shards
+from engine import (
+    INVOICE_TABLES,
+    RATED_KINDS,
+    EngineBill,
+    assert_agree,
+    bill,
+    bill_each,
+    describe,
+    differences,
+    make_book,
+    shards,
+)
 from ratemill.book.checks import check_book
 from ratemill.book.model import Book
 from ratemill.findings import errors
 from ratemill.io.charge_store import ChargeStore
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGE_ORDER, CHARGES
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.invoices import BILLING_TABLES, Billed
 from reference.rating import rate_month
 from strategies import neighbours, side_by_side
 from workspaces import run_here
@@ -142,7 +154,7 @@ def changed(engine, **frames):
 
 
 def assert_same(one, other):
-    for name in ("charges", "unpriced", "invoices", "lines", "tax_lines"):
+    for name in ("charges", "unpriced", *INVOICE_TABLES):
         assert_frame_equal(getattr(one, name), getattr(other, name))
 
 
@@ -179,7 +191,7 @@ def test_both_polars_engines_say_the_same(world):
 BILL_WORLDS = """
 import hashlib, io, sys
 from hypothesis import given, seed, settings
-from engine import bill
+from engine import INVOICE_TABLES, bill
 from strategies import neighbours, side_by_side
 
 digest = hashlib.sha256()
@@ -189,9 +201,9 @@ digest = hashlib.sha256()
 @given(neighbours("everything", most=8).map(side_by_side))
 def bill_some(world):
     engine = bill(world, threads=int(sys.argv[1]))
-    for frame in (engine.charges, engine.unpriced, engine.invoices, engine.lines, engine.tax_lines):
+    for name in ("charges", "unpriced", *INVOICE_TABLES):
         file = io.BytesIO()
-        frame.rechunk().write_parquet(file)
+        getattr(engine, name).rechunk().write_parquet(file)
         digest.update(file.getvalue())
 
 bill_some()
@@ -223,7 +235,7 @@ def test_the_number_of_threads_does_not_matter():
 @given(some=neighbours("everything", most=8), files=st.integers(1, 3))
 @settings(max_examples=20)
 def test_the_command_says_the_same_of_written_worlds(some, files, tmp_path_factory):
-    world = side_by_side(some)
+    world = replace(side_by_side(some), credits_drawn={})  # of earlier months, which were never run here
     folder = write_world(world, tmp_path_factory.mktemp("world"), files=files)
     with (folder / "ratemill.toml").open("a", encoding="utf-8") as file:
         file.write("\n[output]\npdf = false\nhtml = false\n")
@@ -231,7 +243,7 @@ def test_the_command_says_the_same_of_written_worlds(some, files, tmp_path_facto
         ["run", "--workspace", str(folder), "--period", world.period, "--as-of", "2027-01-01T00:00:00Z", "--json"]
     )
     reference = rate_month(world)
-    if not reference.accepted:
+    if not reference.accepted and not reference.invoices:
         assert ended.code == 99, ended.stderr
         return
     assert ended.code == 0, ended.stderr
@@ -242,19 +254,22 @@ def published(folder, period):
     """What analysts see of the period, and what the charge store has of usage without a price."""
     with duckdb.connect(folder / "published" / "billing.duckdb", read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        charges, invoices, lines, tax_lines = (
-            connection.sql(f"FROM {table.name}").pl().cast(table.polars_schema)
-            for table in (CHARGES, INVOICES, INVOICE_LINES, TAX_LINES)
+        charges, *frames = (
+            connection.sql(f"FROM {table.name}").pl().cast(table.polars_schema) for table in (CHARGES, *BILLING_TABLES)
         )
+    billed = Billed.of(frames)
     run_id = charges["run_id"].unique().item() if charges.height else None
     store = ChargeStore(folder / "state" / "charges")
     if run_id is None:
         (run_id,) = (path.name.removeprefix("run=") for path in (store.root / f"period={period}").glob("run=*"))
     return EngineBill(
-        charges=charges.sort(pl.col("charge_kind") == "rounding", *CHARGE_ORDER),
+        charges=charges.sort(~pl.col("charge_kind").is_in(RATED_KINDS), *CHARGE_ORDER),
         unpriced=store.unpriced(period, run_id),
-        invoices=invoices.sort("billing_account_id", "currency"),
-        lines=lines.sort("invoice_id", "line_number"),
-        tax_lines=tax_lines.sort("invoice_id", "tax_code", "category", "rate"),
+        invoices=billed.invoices.sort("billing_account_id", "currency"),
+        lines=billed.lines,
+        deductions=billed.deductions,
+        tax_lines=billed.taxes,
+        credits=billed.credits,
+        commitments=billed.commitments,
         facts=store.facts(period, run_id),
     )

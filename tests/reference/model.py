@@ -122,12 +122,93 @@ class FxRate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Which lines a row is for: all conditions that are given must hold, and its SKU must not be left out."""
+
+    category: str | None = None
+    service: str | None = None
+    sku_ids: tuple[str, ...] = ()
+    project_id: str | None = None
+    region: str | None = None
+    excludes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discount(Scope):
+    discount_id: str
+    account_id: str | None = None
+    percent: Decimal | None = None
+    amount: Decimal | None = None
+    currency: str | None = None
+    mode: str = "compound"
+    priority: int = 100
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    note: str = "Discount"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commitment(Scope):
+    commitment_id: str
+    account_id: str
+    amount: Decimal
+    discount_percent: Decimal = ZERO
+    currency: str = "USD"
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    note: str = "Commitment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credit(Scope):
+    credit_id: str
+    account_id: str
+    amount: Decimal
+    granted_on: datetime
+    currency: str = "USD"
+    kind: str = "promotional"
+    expires_on: datetime | None = None
+    note: str = "Credit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurring:
+    recurring_id: str
+    account_id: str
+    amount: Decimal
+    project_id: str | None = None
+    sku_id: str | None = None
+    description: str | None = None
+    currency: str | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjustment:
+    adjustment_id: str
+    account_id: str
+    period: str
+    amount: Decimal
+    project_id: str | None = None
+    sku_id: str | None = None
+    currency: str | None = None
+    reason: str = "As agreed"
+    author: str = "Ada Example"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Book:
     accounts: tuple[Account, ...] = ()
     projects: tuple[Project, ...] = ()
     skus: tuple[Sku, ...] = ()
     prices: tuple[PriceTier, ...] = ()
     windows: tuple[Window, ...] = ()
+    discounts: tuple[Discount, ...] = ()
+    commitments: tuple[Commitment, ...] = ()
+    credits: tuple[Credit, ...] = ()
+    recurring: tuple[Recurring, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
     taxes: tuple[Tax, ...] = ()
     fx_rates: tuple[FxRate, ...] = ()
 
@@ -136,6 +217,15 @@ class Book:
             if account.account_id == account_id:
                 return account
         raise BookError(f"account {account_id} is not in the book")
+
+    def payer_of(self, account: Account) -> Account:
+        """The account that pays: one step, no chains."""
+        if account.billing_account_id is None:
+            return account
+        payer = self.account(account.billing_account_id)
+        if payer.billing_account_id not in (None, payer.account_id):
+            raise BookError(f"{account.account_id} is paid by {payer.account_id}, which does not pay for itself")
+        return payer
 
     def sku(self, sku_id: str) -> Sku:
         for sku in self.skus:
@@ -189,6 +279,8 @@ class World:
     time_zone: str = "UTC"
     """``[period].time_zone``: the zone of accounts that name none."""
     detail: str = "day"
+    credits_drawn: Mapping[str, Decimal] = field(default_factory=dict)
+    """What the invoices of earlier months have used of each credit, by its id."""
 
 
 # Months --------------------------------------------------------------------------------------------------------------
@@ -215,6 +307,17 @@ def midnight(day: date, zone: str = "UTC") -> datetime:
     return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
 
 
+def noon(day: date, zone: str) -> datetime:
+    """The middle of a local day, in UTC."""
+    return datetime.combine(day, time(12), ZoneInfo(zone)).astimezone(UTC)
+
+
+def month_days(period: str) -> list[date]:
+    """The days of a month, in order."""
+    first = date.fromisoformat(f"{period}-01")
+    return [day for number in range(31) if (day := first + timedelta(days=number)).month == first.month]
+
+
 # Results -------------------------------------------------------------------------------------------------------------
 
 
@@ -228,13 +331,13 @@ class Charge:
     project_id: str | None
     resource_id: str | None
     resource_name: str | None
-    sku_id: str
+    sku_id: str | None
     region: str | None
     tags: str | None
     charge_start: datetime
     charge_end: datetime
     charge_kind: str
-    price_id: str
+    price_id: str | None
     list_price_id: str | None
     usage_quantity: Decimal | None
     usage_unit: str | None
@@ -247,19 +350,25 @@ class Charge:
     contracted_cost: Decimal
     cost: Decimal
     invoice_id: str
-    local_day: date | None
-    """Local day of the charge; None on rounding rows, which belong to no day."""
-    price_currency: str
+    source_id: str | None = None
+    """The discount, commitment, credit, fee or adjustment it comes from; None on what comes from a price."""
+    local_day: date | None = None
+    """Local day of a usage charge; None on rows of invoicing, which belong to no day."""
+    price_currency: str | None = None
     exchange_rate: Decimal | None = None
     """What one unit of the price's currency is worth in ``currency``; None where they are the same."""
     list_exchange_rate: Decimal | None = None
 
     @property
-    def order(self) -> tuple[tuple[bool, str | datetime], ...]:
-        """Place of the row among all charges: nulls first, text by code point."""
+    def order(self) -> tuple[tuple[bool, str | datetime | Decimal], ...]:
+        """Place of the row among all charges: nulls first, text by code point.
+
+        What it comes from decides ties; a shortfall and what its discount takes off come from one commitment.
+        """
         key = (
             self.billing_account_id, self.currency, self.account_id, self.project_id, self.sku_id, self.region,
             self.resource_id, self.tags, self.charge_start, self.price_id, self.list_price_id, self.charge_kind,
+            self.source_id, self.cost,
         )  # fmt: skip
         return tuple((value is not None, value if value is not None else "") for value in key)
 
@@ -268,7 +377,7 @@ COMPARED_CHARGE_FIELDS = (
     "period", "billing_account_id", "account_id", "project_id", "resource_id", "resource_name", "sku_id", "region",
     "tags", "charge_start", "charge_end", "charge_kind", "price_id", "list_price_id", "usage_quantity", "usage_unit",
     "pricing_quantity", "pricing_unit", "currency", "list_unit_price", "contracted_unit_price", "list_cost",
-    "contracted_cost", "cost", "invoice_id",
+    "contracted_cost", "cost", "source_id", "invoice_id",
 )  # fmt: skip
 """Columns of the charges table that the reference computes: all but the run's name."""
 
@@ -293,28 +402,51 @@ class Unpriced:
 @dataclass(frozen=True, kw_only=True)
 class InvoiceLine:
     invoice_id: str
-    line_number: int
+    line_number: int = 0
+    line_kind: str
     account_id: str
     account_name: str
-    project_id: str | None
-    project_name: str | None
-    service: str
-    category: str
-    sku_id: str
-    sku_name: str
-    region: str | None
-    price_id: str
+    project_id: str | None = None
+    project_name: str | None = None
+    service: str | None = None
+    category: str | None = None
+    sku_id: str | None = None
+    sku_name: str | None = None
+    region: str | None = None
+    price_id: str | None = None
+    source_id: str | None = None
+    description: str | None = None
     first_day: date
     last_day: date
-    pricing_quantity: Decimal
-    pricing_unit: str
-    unit_price: Decimal | None
-    list_cost: Decimal | None
+    pricing_quantity: Decimal | None = None
+    pricing_unit: str | None = None
+    unit_price: Decimal | None = None
+    list_cost: Decimal | None = None
     cost: Decimal
     amount: Decimal
-    rounding: Decimal
+    rounding: Decimal = ZERO
+    discount_amount: Decimal = ZERO
+    commitment_amount: Decimal = ZERO
+    credit_amount: Decimal = ZERO
+    net_amount: Decimal
     tax_code: str
     tax_category: str
+    tax_rate: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deduction:
+    """What one discount, commitment or promotional credit takes off one line."""
+
+    invoice_id: str
+    deduction_number: int
+    line_number: int
+    kind: str
+    source_id: str
+    description: str
+    percent: Decimal | None
+    amount: Decimal
+    """Below zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,19 +462,58 @@ class TaxLine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreditDraw:
+    """What one invoice uses of one credit."""
+
+    invoice_id: str
+    credit_id: str
+    kind: str
+    currency: str
+    balance_before: Decimal
+    amount: Decimal
+    """Above zero."""
+    balance_after: Decimal
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitmentMonth:
+    """One commitment in one month."""
+
+    invoice_id: str
+    commitment_id: str
+    currency: str
+    committed_amount: Decimal
+    days: int
+    days_in_month: int
+    eligible_amount: Decimal
+    shortfall_amount: Decimal
+    discount_amount: Decimal
+    """What is taken off for it: zero or below."""
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Invoice:
     invoice_id: str
+    document: str
     period: str
     billing_account_id: str
     currency: str
     lines: int
     list_amount: Decimal
+    subtotal_amount: Decimal
+    discount_amount: Decimal
+    commitment_amount: Decimal
+    credit_amount: Decimal
     untaxed_amount: Decimal
     tax_amount: Decimal
     total_amount: Decimal
+    prepaid_amount: Decimal
     due_amount: Decimal
     rounding: Decimal
     status: str = "draft"
+    origin: str = "run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,11 +521,14 @@ class Bill:
     """Everything the reference says about one month."""
 
     charges: tuple[Charge, ...]
-    """In the order of :attr:`Charge.order`, rounding rows included."""
+    """In the order of :attr:`Charge.order`, those of invoicing included."""
     unpriced: tuple[Unpriced, ...]
     invoices: tuple[Invoice, ...]
     lines: tuple[InvoiceLine, ...]
+    deductions: tuple[Deduction, ...]
     tax_lines: tuple[TaxLine, ...]
+    credits: tuple[CreditDraw, ...]
+    commitments: tuple[CommitmentMonth, ...]
     accepted: tuple[Usage, ...]
     """Records that are billed or unpriced, of this month only."""
     copies: tuple[Usage, ...]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from reference.exact import COST_PLACES, QUANTITY_PLACES, ZERO, exactly, half_even, shares, to_cost, to_quantity, total
-from reference.invoicing import invoice_id, invoice_month
+from reference.invoicing import invoice_month
+from reference.lines import invoice_id
 from reference.model import (
     PUBLIC,
     Account,
     Bill,
     Book,
-    BookError,
     Charge,
     Sku,
     Unpriced,
@@ -73,23 +73,13 @@ def account_of(book: Book, record: Usage) -> Account:
     return book.account(record.account_id)
 
 
-def payer_of(book: Book, account: Account) -> Account:
-    """The account that pays: one step, no chains."""
-    if account.billing_account_id is None:
-        return account
-    payer = book.account(account.billing_account_id)
-    if payer.billing_account_id not in (None, payer.account_id):
-        raise BookError(f"{account.account_id} is paid by {payer.account_id}, which does not pay for itself")
-    return payer
-
-
 def place(world: World, record: Usage) -> Placed | None:
     """The record in its payer's local month; None when it belongs to another month.
 
     A record belongs to the month, the local day and the hour that its usage_start lies in, however long it lasts.
     """
     account = account_of(world.book, record)
-    payer = payer_of(world.book, account)
+    payer = world.book.payer_of(account)
     zone = payer.time_zone or world.time_zone
     start = month_start(world.period, zone)
     if not start <= record.usage_start < month_end(world.period, zone):
@@ -243,13 +233,16 @@ def rate_month(world: World) -> Bill:
     for draft, cost in tier_costs(drafts, LISTED):
         draft.list_cost = cost
     charges = [draft.charge(world) for draft in drafts] + caps_and_minimums(world, drafts)
-    invoices, lines, tax_lines, rounding = invoice_month(world, charges)
+    invoiced = invoice_month(world, charges)
     return Bill(
-        charges=tuple(sorted([*charges, *rounding], key=lambda charge: charge.order)),
+        charges=tuple(sorted([*charges, *invoiced.charges], key=lambda charge: charge.order)),
         unpriced=tuple(unpriced),
-        invoices=tuple(invoices),
-        lines=tuple(lines),
-        tax_lines=tuple(tax_lines),
+        invoices=tuple(invoiced.invoices),
+        lines=tuple(invoiced.lines),
+        deductions=tuple(invoiced.deductions),
+        tax_lines=tuple(invoiced.tax_lines),
+        credits=tuple(invoiced.credits),
+        commitments=tuple(invoiced.commitments),
         accepted=tuple(placed.record for placed in month),
         copies=tuple(copies),
         conflicts=tuple(conflicts),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ratemill.errors import InvariantError
 from ratemill.insight import costs
-from ratemill.tables.book import ACCOUNTS, SKUS
+from ratemill.money import AMOUNT
+from ratemill.tables.book import ACCOUNTS, CREDITS, SKUS
 from ratemill.tables.charges import CHARGES
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES
+from ratemill.tables.invoices import CREDIT_LEDGER, INVOICE_LINES, INVOICES
 
 SKUS_FRAME = pl.DataFrame(
     {
@@ -57,7 +58,6 @@ CHARGES_OF_A_MONTH = [
     ),  # more than 28 digits
     charge("-2.5", quantity=None, charge_kind="discount", sku_id="gpu"),  # a discount counts
     charge("0.004", quantity=None, charge_kind="rounding", project_id="web", region="eu"),
-    charge("77", quantity=None, charge_kind="tax"),  # tax does not
     charge("5", sku_id="unknown"),  # a SKU that has left the book
 ]
 UNTAXED = Decimal("10000000000000000003.170666666666666668")
@@ -127,6 +127,102 @@ def test_saving_compares_only_what_has_a_public_price():
     assert (row["unlisted_cost"], row["cost"]) == (Decimal(3), Decimal("11.004"))
 
 
+def of_invoicing(cost: str, kind: str, **other) -> dict:
+    """A charge that invoicing adds."""
+    return charge(cost, None, charge_kind=kind, list_cost=Decimal(0), contracted_cost=Decimal(0)) | other
+
+
+LEDGER = [
+    charge("100", list_cost=Decimal(120)),
+    of_invoicing("-10", "discount", source_id="autumn"),
+    of_invoicing("-9", "commitment", source_id="yearly"),  # its discount
+    of_invoicing("-20", "credit", source_id="welcome"),
+    charge("30", sku_id="gpu", charge_kind="recurring", quantity=None),  # a subscription of a SKU is that service
+    of_invoicing("50", "recurring", sku_id=None, source_id="support"),
+    of_invoicing("-5", "discount", sku_id=None, source_id="autumn"),
+    of_invoicing("40", "commitment", sku_id=None, source_id="yearly"),  # its shortfall
+    of_invoicing("-4", "commitment", sku_id=None, source_id="yearly"),
+    of_invoicing("-7", "adjustment", sku_id="disk"),
+    of_invoicing("3", "correction", quantity="6", corrects_period="2026-09"),
+    of_invoicing("-1", "credit", sku_id=None),
+]
+
+
+def test_deductions_are_netted_inside_their_service_and_what_is_no_use_of_the_month_is_named_for_itself():
+    rows = costs.cost_by(monthly(LEDGER), "service").select("service", "gross_cost", "deductions", "cost").rows()
+    assert rows == [
+        ("Servers", Decimal(130), Decimal(-39), Decimal(91)),
+        (costs.FEES, Decimal(50), Decimal(-5), Decimal(45)),
+        (costs.SHORTFALLS, Decimal(40), Decimal(-4), Decimal(36)),
+        (costs.CORRECTIONS, Decimal(3), Decimal(0), Decimal(3)),
+        (costs.CREDITS, Decimal(0), Decimal(-1), Decimal(-1)),
+        (costs.ADJUSTMENTS, Decimal(-7), Decimal(0), Decimal(-7)),
+    ]
+
+
+def test_prices_save_on_usage_alone():
+    """Discounts are shown beside it, and fees have no public price."""
+    (row,) = costs.totals(monthly(LEDGER)).rows(named=True)
+    assert (row["list_cost"], row["listed_cost"], row["saving"]) == (Decimal(120), Decimal(100), Decimal(20))
+    assert (row["unlisted_cost"], row["gross_cost"], row["deductions"]) == (Decimal(0), Decimal(216), Decimal(-49))
+
+
+def test_a_correction_is_no_use_of_the_month():
+    (row,) = costs.movers(monthly([charge("10"), *LEDGER[-2:-1]], [charge("10")]), "sku_name").filter(
+        pl.col("change") != 0
+    ).rows(named=True)  # fmt: skip
+    assert (row["sku_name"], row["quantity_effect"], row["price_effect"]) == (costs.CORRECTIONS, Decimal(0), Decimal(3))
+
+
+def test_shortfalls_and_discounts_of_commitments_are_told_apart_by_day_too():
+    daily = costs.daily_costs(frame(LEDGER), accounts=accounts(), skus=SKUS_FRAME, default_zone="UTC")
+    by_kind = daily.group_by("charge_kind").agg(pl.col("cost").sum()).sort("charge_kind").rows()
+    assert by_kind == [
+        ("adjustment", Decimal(-7)),
+        ("commitment", Decimal(40)),
+        (costs.COMMITMENT_DISCOUNT, Decimal(-13)),
+        ("correction", Decimal(3)),
+        ("credit", Decimal(-21)),
+        ("discount", Decimal(-15)),
+        ("recurring", Decimal(80)),
+        ("usage", Decimal(100)),
+    ]
+
+
+def credit(credit_id: str, amount: str, **other) -> dict:
+    return dict.fromkeys(CREDITS.names) | {
+        "credit_id": credit_id, "account_id": "acme", "amount": Decimal(amount), "currency": "EUR", "kind": "prepaid",
+        "granted_on": datetime(2026, 9, 1, tzinfo=UTC), "note": credit_id,
+    } | other  # fmt: skip
+
+
+def test_what_is_left_of_credits_at_the_end_of_the_month():
+    end = datetime(2026, 11, 1, tzinfo=UTC)
+    granted = [
+        credit("half used", "100"),
+        credit("used up last month", "10"),
+        credit("used up", "20"),
+        credit("expired", "70", expires_on=end),
+        credit("of next month", "80", granted_on=end),
+        credit("untouched", "5", currency="USD", expires_on=datetime(2026, 12, 1, tzinfo=UTC)),
+    ]
+    drawn = {"half used": 50, "used up last month": 10, "used up": 20}
+    used = [("half used", "30"), ("used up", "20")]
+    rows = costs.outstanding_credits(
+        pl.DataFrame(granted, schema=CREDITS.polars_schema),
+        pl.DataFrame({"credit_id": list(drawn), "amount": [Decimal(d) for d in drawn.values()]},
+                     schema={"credit_id": pl.String, "amount": AMOUNT}),
+        pl.DataFrame([dict.fromkeys(CREDIT_LEDGER.names) | {"credit_id": c, "amount": Decimal(a)} for c, a in used],
+                     schema=CREDIT_LEDGER.polars_schema),
+        at=end,
+    )  # fmt: skip
+    assert rows.select("currency", "credit_id", "used", "left").rows() == [
+        ("EUR", "half used", Decimal(30), Decimal(50)),
+        ("EUR", "used up", Decimal(20), Decimal(0)),
+        ("USD", "untouched", Decimal(0), Decimal(5)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("zone", "day"),
     [
@@ -165,19 +261,22 @@ def test_tags_split_each_bill_once_per_key():
                 charge("2", tags='{"env":"test"}'),
                 charge("4"),
                 charge("0.5", charge_kind="rounding"),
+                charge("-3", quantity=None, charge_kind="discount"),
                 charge("8", billing_account_id="other", tags='{"env":"\\"quoted\\", é"}'),
             ]
         )
     )
-    assert tags.select("billing_account_id", "key", "value", "is_rounding", "cost").rows() == [
-        ("acme", "env", "test", False, Decimal(2)),
-        ("acme", "env", "live", False, Decimal(1)),
-        ("acme", "env", None, False, Decimal(4)),
-        ("acme", "env", None, True, Decimal("0.5")),
-        ("acme", "team", "a", False, Decimal(1)),
-        ("acme", "team", None, False, Decimal(6)),
-        ("acme", "team", None, True, Decimal("0.5")),
-        ("other", "env", '"quoted", é', False, Decimal(8)),
+    assert tags.select("billing_account_id", "key", "value", "part", "cost").rows() == [
+        ("acme", "env", "test", "usage", Decimal(2)),
+        ("acme", "env", "live", "usage", Decimal(1)),
+        ("acme", "env", None, "usage", Decimal(4)),
+        ("acme", "env", None, "other", Decimal(-3)),
+        ("acme", "env", None, "rounding", Decimal("0.5")),
+        ("acme", "team", "a", "usage", Decimal(1)),
+        ("acme", "team", None, "usage", Decimal(6)),
+        ("acme", "team", None, "other", Decimal(-3)),
+        ("acme", "team", None, "rounding", Decimal("0.5")),
+        ("other", "env", '"quoted", é', "usage", Decimal(8)),
     ]
 
 
@@ -261,7 +360,7 @@ def invoice(untaxed: str, *lines: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     line = dict.fromkeys(INVOICE_LINES.names) | {"invoice_id": "i"}
     return (
         pl.DataFrame([head], schema=INVOICES.polars_schema),
-        pl.DataFrame([line | {"amount": Decimal(x)} for x in lines], schema=INVOICE_LINES.polars_schema),
+        pl.DataFrame([line | {"net_amount": Decimal(x)} for x in lines], schema=INVOICE_LINES.polars_schema),
     )
 
 
@@ -282,6 +381,13 @@ def test_charges_that_add_up_to_their_invoice_pass():
 def test_an_invoice_that_does_not_add_up_is_named(charges, untaxed, lines, words):
     with pytest.raises(InvariantError, match=rf"acme in EUR do not add up.*{words}"):
         costs.check_adds_up(costs.totals(monthly([charge(cost) for cost in charges])), *invoice(untaxed, *lines))
+
+
+def test_documents_of_one_bill_are_proven_together():
+    (usual, lines), (note, credited) = invoice("10.00", "10.00"), invoice("-1.00", "-1.00")
+    note, credited = (frame.with_columns(invoice_id=pl.lit("note")) for frame in (note, credited))
+    totals = costs.totals(monthly([charge("10"), of_invoicing("-1", "correction", corrects_period="2026-09")]))
+    costs.check_adds_up(totals, pl.concat([usual, note]), pl.concat([lines, credited]))
 
 
 def test_a_bill_without_an_invoice_is_named():

@@ -33,16 +33,16 @@ from ratemill.documents.environment import make_environment, render
 from ratemill.documents.filenames import safe_name
 from ratemill.documents.html import render_invoice_html
 from ratemill.documents.invoice import build_invoice
-from ratemill.documents.invoice_files import render_invoice_files
+from ratemill.documents.invoice_files import invoice_stem, render_invoice_files
 from ratemill.documents.labels import wording
 from ratemill.documents.pdf import InvoicePdf
 from ratemill.documents.tabular import invoice_json, lines_csv
 from ratemill.errors import InvariantError, UsageError
-from ratemill.money import minor_unit_decimals
+from ratemill.money import PRICE, minor_unit_decimals
 from ratemill.period import BillingPeriod
 from ratemill.resources import shipped
 from ratemill.tables.book import ACCOUNTS, TAX_KINDS
-from ratemill.tables.invoices import INVOICE_LINES, TAX_LINES
+from ratemill.tables.invoices import BILLING_TABLES, DEDUCTION_KINDS, INVOICE_LINES, INVOICES, LINE_KINDS, Billed
 
 PERIOD = BillingPeriod(2026, 10)
 SELLER = Seller(
@@ -92,6 +92,12 @@ def line(service, name, quantity, unit, price, **other):
             "unit_price": Decimal(price)} | other  # fmt: skip
 
 
+ISSUED = {
+    "status": "issued",
+    "number": "NW-2026-000123",
+    "issue_date": date(2026, 11, 2),
+    "due_date": date(2026, 12, 2),
+}
 REVIEWED = [
     line("Virtual machines", "Standard instance, 4 vCPU", "1488", "instance hour", "0.1624", region="eu-paris-1"),
     line("Virtual machines", "Standard instance, 2 vCPU", "312.5", "instance hour", "0.0812", region="eu-paris-1",
@@ -104,17 +110,49 @@ REVIEWED = [
 5021.7×0.05 = 251.085 → 251.09; 29. Sum 568.32; 20 % of it 113.664 → 113.66; total 681.98."""
 
 
+def amount_line(kind, description, amount, **other):
+    """A line that is for no quantity."""
+    return {"line_kind": kind, "description": description, "amount": Decimal(amount), "sku_id": None, "sku_name": None,
+            "service": None, "category": None, "price_id": None, "project_id": None, "project_name": None,
+            "list_cost": None} | other  # fmt: skip
+
+
+def deduction(kind, source, name, shares, *, percent=None):
+    """Rows of INVOICE_DEDUCTIONS of one discount, commitment or credit; ``shares``: line number → amount."""
+    return [
+        {"kind": kind, "source_id": source, "description": name, "percent": percent and Decimal(percent),
+         "line_number": number, "amount": Decimal(amount)}
+        for number, amount in shares.items()
+    ]  # fmt: skip
+
+
 @exactly
-def frames(lines, /, *, taxes=(STANDARD_20,), account=ACME, currency="EUR", **invoice):
-    """Rows of one invoice as invoicing hands them over: (invoice, lines, taxes)."""
+def billed(
+    lines, /, *, taxes=(STANDARD_20,), account=ACME, currency="EUR", deductions=(), prepaid=(), promotional=(),
+    commitments=(), suffix="", **invoice,
+):  # fmt: skip
+    """One invoice as invoicing hands it over, added up the plain way. ``prepaid``: (credit, name, before, used)."""
     cent = Decimal(1).scaleb(-minor_unit_decimals(currency))
-    invoice_id = f"{PERIOD}-{account['account_id']}-{currency}"
+    invoice_id = f"{PERIOD}-{account['account_id']}-{currency}{suffix}"
+    taken = [
+        row | {"invoice_id": invoice_id, "deduction_number": number}
+        for number, rows in enumerate(deductions, 1)
+        for row in rows
+    ]
     rows = []
     for number, given_line in enumerate(lines, 1):
-        cost = given_line["pricing_quantity"] * given_line["unit_price"]
+        is_fee = "amount" in given_line
+        cost = given_line["amount"] if is_fee else given_line["pricing_quantity"] * given_line["unit_price"]
         amount = cost.quantize(cent, ROUND_HALF_UP)
+        shares = {
+            f"{kind}_amount": sum(
+                (row["amount"] for row in taken if (row["line_number"], row["kind"]) == (number, kind)), Decimal(0)
+            )
+            for kind in ("discount", "commitment", "credit")
+        }
         rows.append(
             {
+                "line_kind": "usage",
                 "account_id": account["account_id"],
                 "account_name": account["name"],
                 "project_id": "shop",
@@ -128,41 +166,142 @@ def frames(lines, /, *, taxes=(STANDARD_20,), account=ACME, currency="EUR", **in
                 "list_cost": cost * 2,
                 "tax_code": taxes[0]["tax_code"] if taxes else "",
                 "tax_category": "standard",
+                "tax_rate": taxes[0]["rate"] if taxes else Decimal(0),
             }
             | given_line
+            | shares
             | {
                 "invoice_id": invoice_id,
                 "line_number": number,
                 "cost": cost,
                 "amount": amount,
                 "rounding": amount - cost,
+                "net_amount": amount + sum(shares.values()),
             }
         )
-    untaxed = sum((row["amount"] for row in rows), Decimal(0))
+    sums = {f"{kind}_amount": sum((row[f"{kind}_amount"] for row in rows), Decimal(0)) for kind in ("discount",
+            "commitment", "credit")}  # fmt: skip
+    subtotal = sum((row["amount"] for row in rows), Decimal(0))
+    untaxed = subtotal + sum(sums.values())
     tax_rows = [
-        tax | {"invoice_id": invoice_id, "category": "standard", "base_amount": untaxed,
+        {"category": "standard"} | tax | {"invoice_id": invoice_id, "base_amount": untaxed,
                "tax_amount": (untaxed * tax["rate"] / 100).quantize(cent, ROUND_HALF_UP)}
         for tax in taxes
     ]  # fmt: skip
     total = untaxed + sum((row["tax_amount"] for row in tax_rows), Decimal(0))
-    row = {
-        "invoice_id": invoice_id, "period": str(PERIOD), "billing_account_id": account["account_id"],
-        "currency": currency, "status": "draft", "lines": len(rows), "list_amount": untaxed, "untaxed_amount": untaxed,
-        "tax_amount": total - untaxed, "total_amount": total, "due_amount": total,
+    ledger = [
+        {"invoice_id": invoice_id, "credit_id": credit, "kind": kind, "currency": currency, "description": name,
+         "balance_before": Decimal(before), "amount": Decimal(used), "balance_after": Decimal(before) - Decimal(used)}
+        for kind, entries in (("prepaid", prepaid), ("promotional", promotional))
+        for credit, name, before, used in entries
+    ]  # fmt: skip
+    paid = -sum((row["amount"] for row in ledger if row["kind"] == "prepaid"), Decimal(0))
+    row = dict.fromkeys(INVOICES.names) | {
+        "invoice_id": invoice_id, "document": "credit_note" if total < 0 else "invoice", "period": str(PERIOD),
+        "billing_account_id": account["account_id"], "currency": currency, "status": "draft", "origin": "run",
+        "lines": len(rows), "list_amount": untaxed, "subtotal_amount": subtotal, **sums, "untaxed_amount": untaxed,
+        "tax_amount": total - untaxed, "total_amount": total, "prepaid_amount": paid, "due_amount": total + paid,
         "rounding": sum((r["rounding"] for r in rows), Decimal(0)), "run_id": "2026-10-3f9ac2d81b07",
     }  # fmt: skip
-    return (
-        row | invoice,
-        pl.DataFrame(rows, schema=INVOICE_LINES.polars_schema),
-        pl.DataFrame(tax_rows, schema=TAX_LINES.polars_schema),
+    promised = [each | {"invoice_id": invoice_id, "currency": currency} for each in commitments]
+    frames = ([row | invoice], rows, taken, tax_rows, ledger, promised)
+    return Billed(
+        *(pl.DataFrame(rows, schema=table.polars_schema) for table, rows in zip(BILLING_TABLES, frames, strict=True))
     )
 
 
-def document(lines=REVIEWED, /, *, account=ACME, logo=None, **other):
-    invoice, line_frame, tax_frame = frames(lines, account=account, **other)
+def document(lines=REVIEWED, /, *, account=ACME, logo=None, originals=None, **other):
     return build_invoice(
-        invoice=invoice, lines=line_frame, taxes=tax_frame, account=account, seller=SELLER, period=PERIOD, logo=logo
-    )
+        billed(lines, account=account, **other), account=account, seller=SELLER, period=PERIOD, logo=logo,
+        originals=originals,
+    )  # fmt: skip
+
+
+FULL = {
+    "lines": [
+        *REVIEWED[:3],
+        amount_line("recurring", "Premium support", "250", project_id="shop", project_name="Web shop",
+                    first_day=date(2026, 10, 17)),
+        amount_line("adjustment", "Goodwill for the outage of 3 October", "-20"),
+        amount_line("commitment", "Yearly agreement 2026", "211.77"),
+    ],
+    "deductions": [
+        deduction("discount", "autumn", "Autumn promotion", {1: "-24.17", 2: "-2.54"}, percent="10"),
+        deduction("discount", "loyal", "Loyalty discount", {1: "-8.16", 2: "-0.86", 3: "-0.79", 4: "-9.38"}),
+        deduction("commitment", "yearly", "Yearly agreement 2026", {1: "-24.16", 2: "-2.54", 3: "-2.12", 6: "-21.18"},
+                  percent="10"),
+        deduction("credit", "welcome", "Welcome credit", {1: "-40.00", 4: "-60.00"}),
+    ],
+    "promotional": [("welcome", "Welcome credit", "300", "100")],
+    "prepaid": [("top-up", "Top-up of 1 September", "500", "400")],
+    "commitments": [
+        {"commitment_id": "yearly", "description": "Yearly agreement 2026", "committed_amount": Decimal(500),
+         "eligible_amount": Decimal("288.23"), "shortfall_amount": Decimal("211.77"), "discount_amount": Decimal(-50),
+         "days": 31, "days_in_month": 31},
+    ],
+    **ISSUED,
+}  # fmt: skip
+"""By hand: 241.65 + 25.38 + 21.20 + 250 - 20 + 211.77 = 730.00; off it 26.71 + 19.19 + 50.00 + 100.00 = 195.90;
+untaxed 534.10, tax 106.82, total 640.92, prepaid 400.00, due 240.92. The commitment: 500 - 288.23 = 211.77, 10 % of 500."""
+ORIGINALS = {
+    "2026-09-acme-EUR": {"number": "NW-2026-000098", "issue_date": date(2026, 10, 2)},
+    "2026-08-acme-EUR": {"number": "NW-2026-000081", "issue_date": date(2026, 9, 2)},
+}
+
+
+def correction(month, name, quantity, price, **other):
+    """A correction line: the difference of quantity at its price."""
+    first, last = BillingPeriod(2026, month).first_day, BillingPeriod(2026, month).last_day
+    return line("Virtual machines", name, quantity, "instance hour", price, line_kind="correction",
+                corrects_period=f"2026-{month:02}", corrects_invoice_id=f"2026-{month:02}-acme-EUR", first_day=first,
+                last_day=last) | other  # fmt: skip
+
+
+CORRECTED = {
+    "lines": [
+        *REVIEWED[:2],
+        correction(8, "Standard instance, 4 vCPU", "-12", "0.1624", region="eu-paris-1"),
+        correction(9, "Standard instance, 4 vCPU", "48", "0.1624", region="eu-paris-1", last_day=date(2026, 9, 2)),
+        correction(9, "Stored data", "10", "0.0115", service="Object storage", project_id="lab",
+                   project_name="Laboratory"),
+    ],
+}  # fmt: skip
+"""-12 × 0.1624 = -1.9488 → -1.95; 48 × 0.1624 = 7.7952 → 7.80; 0.115 → 0.12."""
+CREDITED = {
+    "lines": [
+        correction(9, "Standard instance, 4 vCPU", "-744", "0.1624", region="eu-paris-1"),
+        correction(9, "Stored data", "100", "0.0115", service="Object storage"),
+    ],
+    "suffix": "-credit-2026-09",
+    "corrects_invoice_id": "2026-09-acme-EUR",
+    **ISSUED,
+    "number": "CN-2026-000004",
+    "due_date": None,
+}
+"""-744 × 0.1624 = -120.8256 → -120.83; 1.15: -119.68, tax -23.936 → -23.94, total -143.62."""
+YEN = {
+    "lines": [
+        line("Compute", "Small", "744", "hour", "12.345"),
+        amount_line("recurring", "Support", "3000"),
+    ],
+    "currency": "JPY",
+    "account": ACME | {"account_id": "sakura", "name": "Sakura Design", "legal_name": None, "country": "JP",
+                       "address_line1": "1-2-3 Jingumae, Shibuya-ku", "postal_code": "150-0001", "city": "Tokyo",
+                       "time_zone": "Asia/Tokyo", "tax_id": None},
+    "taxes": ({"tax_code": "JP", "kind": "standard", "rate": Decimal(10), "note": None},),
+    "deductions": [deduction("discount", "loyal", "Loyalty", {1: "-918", 2: "-300"}, percent="10")],
+}  # fmt: skip
+"""9184.68 → 9185; 12185 - 1218 = 10967; tax 1096.7 → 1097; 12064."""
+DINAR = {
+    "lines": [line("Compute", "Small", "744", "hour", "0.0125"), line("Storage", "Space", "10.5", "GB", "0.003")],
+    "currency": "KWD",
+    "account": ACME | {"account_id": "gulf", "name": "Gulf Freight", "legal_name": None, "country": "KW",
+                       "address_line1": "Block 4, Street 12", "postal_code": None, "city": "Kuwait City",
+                       "time_zone": "Asia/Kuwait", "tax_id": None},
+    "taxes": ({"tax_code": "OUT", "kind": "outside_scope", "rate": Decimal(0), "note": "Outside the scope of VAT."},),
+    "prepaid": [("deposit", "Deposit", "50", "9.332")],
+}  # fmt: skip
+"""9.300 + 0.0315 → 0.032 = 9.332, all of it prepaid: nothing is due."""
 
 
 @pytest.fixture(scope="module")
@@ -218,14 +357,12 @@ def test_lines_are_grouped_by_account_project_and_service_with_sums_made_by_hand
     ]
     assert account.subtotal == invoice.totals.untaxed == Decimal("568.32")
     assert (invoice.totals.tax, invoice.totals.total) == (Decimal("113.66"), Decimal("681.98"))
-    assert [each.number for *_, each in invoice.lines()] == [1, 2, 3, 4, 5]
+    assert [each.number for each in invoice.lines()] == [1, 2, 3, 4, 5]
 
 
 def test_lines_in_any_order_give_the_same_document():
-    invoice, lines, taxes = frames(REVIEWED)
-    shuffled = build_invoice(
-        invoice=invoice, lines=lines.reverse(), taxes=taxes, account=ACME, seller=SELLER, period=PERIOD
-    )
+    shuffled = Billed(*(frame.reverse() for _, frame in billed(REVIEWED).frames()))
+    shuffled = build_invoice(shuffled, account=ACME, seller=SELLER, period=PERIOD)
     assert shuffled == document()
 
 
@@ -237,6 +374,12 @@ def test_lines_in_any_order_give_the_same_document():
         ("total_amount", Decimal("681.99"), "total"),
         ("rounding", Decimal(0), "rounding"),
         ("lines", 6, "lines"),
+        ("subtotal_amount", Decimal(569), "subtotal"),
+        ("discount_amount", Decimal(-1), "discounts"),
+        ("commitment_amount", Decimal(-1), "commitment discounts"),
+        ("credit_amount", Decimal(-1), "credits"),
+        ("prepaid_amount", Decimal(-1), "prepaid credits"),
+        ("due_amount", Decimal(681), "amount due"),
     ],
 )
 def test_a_document_that_does_not_add_up_is_never_made(field, wrong, word):
@@ -244,21 +387,184 @@ def test_a_document_that_does_not_add_up_is_never_made(field, wrong, word):
         document(**{field: wrong})
 
 
+def ledger_document(case):
+    given = dict(case)
+    return document(given.pop("lines"), originals=ORIGINALS, **given)
+
+
+def test_the_way_from_the_lines_to_what_is_due():
+    invoice = ledger_document(FULL)
+    totals = invoice.totals
+    assert (totals.subtotal, totals.discount, totals.commitment, totals.credit) == (
+        Decimal("730.00"), Decimal("-45.90"), Decimal("-50.00"), Decimal("-100.00"),
+    )  # fmt: skip
+    assert (totals.untaxed, totals.tax, totals.total) == (Decimal("534.10"), Decimal("106.82"), Decimal("640.92"))
+    assert (totals.prepaid, totals.due) == (Decimal("-400.00"), Decimal("240.92"))
+    assert [(each.name, each.amount, each.balance_left) for each in invoice.deductions] == [
+        ("Autumn promotion", Decimal("-26.71"), None),
+        ("Loyalty discount", Decimal("-19.19"), None),
+        ("Yearly agreement 2026", Decimal("-50.00"), None),
+        ("Welcome credit", Decimal("-100.00"), Decimal(200)),
+    ]
+    assert [(each.name, each.amount, each.balance_left) for each in invoice.prepaid] == [
+        ("Top-up of 1 September", Decimal(-400), Decimal(100))
+    ]
+    first = next(invoice.lines())
+    assert (first.amount, first.discount, first.commitment, first.credit, first.net) == (
+        Decimal("241.65"), Decimal("-32.33"), Decimal("-24.16"), Decimal("-40.00"), Decimal("145.16"),
+    )  # fmt: skip
+
+
+def test_fees_adjustments_and_shortfalls_have_sections_of_their_own_behind_the_usage():
+    (account,) = ledger_document(FULL).accounts
+    assert [project.name for project in account.projects] == ["Web shop"]
+    assert [(section.kind, section.subtotal, section.lines[0].description) for section in account.others] == [
+        ("recurring", Decimal(250), "Premium support"),
+        ("adjustment", Decimal(-20), "Goodwill for the outage of 3 October"),
+        ("commitment", Decimal("211.77"), "Yearly agreement 2026"),
+    ]
+    assert account.subtotal == Decimal(730)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({1: "-2.00", 9: "-1.00", 10: "1.00"}, "discount of line 9, which is not there"),
+        ({2: "-2.00"}, "discount of line 1"),
+    ],
+)
+def test_a_deduction_that_is_not_what_its_lines_say_is_never_shown(rows, words):
+    given = billed(REVIEWED, deductions=[deduction("discount", "d", "D", {1: "-2.00"})])
+    other = billed(REVIEWED, deductions=[deduction("discount", "d", "D", rows)]).deductions
+    with pytest.raises(InvariantError, match=words):
+        build_invoice(replace(given, deductions=other), account=ACME, seller=SELLER, period=PERIOD)
+
+
+def test_corrections_name_the_month_and_the_invoice_that_they_correct():
+    invoice = ledger_document(CORRECTED)
+    assert [(each.period, each.original.number, each.subtotal) for each in invoice.corrections] == [
+        ("2026-08", "NW-2026-000081", Decimal("-1.95")),
+        ("2026-09", "NW-2026-000098", Decimal("7.92")),
+    ]
+    assert [line.part_of_month for line in invoice.corrections[1].lines] == [
+        (date(2026, 9, 1), date(2026, 9, 2)),
+        None,  # the whole of September
+    ]
+    (account,) = invoice.accounts
+    assert sum((each.subtotal for each in invoice.corrections), account.subtotal) == invoice.totals.subtotal
+
+
+def test_a_correction_does_not_say_the_month_of_its_section_again():
+    said = correction(9, "Stored data", "10", "0.0115", description="Correction of 2026-09: 10 GB more")
+    (line,) = document([said]).lines()
+    assert (line.description, line.remark) == ("Stored data", "10 GB more")
+
+
+def test_a_correction_of_a_price_shows_no_quantity_and_none_says_that_its_price_varies(shipped_templates):
+    price = correction(9, "Stored data", "0", "0") | {"unit_price": Decimal(0)}
+    given = billed([price, correction(9, "Snapshots", "3", "1")])
+    priceless = given.lines.with_columns(unit_price=pl.lit(None, dtype=PRICE))
+    built = build_invoice(replace(given, lines=priceless), account=ACME, seller=SELLER, period=PERIOD)
+    assert [(line.quantity, line.unit) for line in built.lines()] == [(None, ""), (Decimal(3), "instance hour")]
+    assert "varies" not in render_invoice_html(built, shipped_templates)
+
+
+def test_a_correction_of_a_payer_who_got_no_invoice_names_the_month_alone(shipped_templates):
+    (section,) = document([correction(9, "Stored data", "10", "0.01", corrects_invoice_id=None)]).corrections
+    assert (section.period, section.original) == ("2026-09", None)
+    page = render_invoice_html(
+        document([correction(9, "Stored data", "10", "0.01", corrects_invoice_id=None)]), shipped_templates
+    )
+    assert '<th scope="rowgroup" colspan="5" class="text">September 2026</th>' in page
+
+
+def test_a_credit_note_shows_what_it_credits_as_positive(shipped_templates, pdf):
+    """The tables have it negative: 2026-10's invoices and credit notes add up."""
+    given = dict(CREDITED)
+    assert billed(given.pop("lines"), **given).invoices["due_amount"].to_list() == [Decimal("-143.62")]
+    note = ledger_document(CREDITED)
+    assert (note.totals.untaxed, note.totals.tax, note.totals.due) == (
+        Decimal("119.68"), Decimal("23.94"), Decimal("143.62"),
+    )  # fmt: skip
+    assert [(line.quantity, line.amount) for line in note.lines()] == [
+        (Decimal(744), Decimal("120.83")),
+        (Decimal(-100), Decimal("-1.15")),
+    ]
+    assert not note.payment.is_owed
+    page = " ".join(_Page(render_invoice_html(note, shipped_templates)).text.split())
+    for text in (squeezed(page), pdf_text(pdf.render(note))):
+        for words in ("Credit note", "Amount credited", "EUR 143.62", "Corrects invoice", "NW-2026-000098",
+                      "October 2, 2026", "Nothing to pay: this amount is credited to you."):  # fmt: skip
+            assert squeezed(words) in text
+        assert "IBAN" not in text
+        assert "Amountdue" not in text
+
+
+def test_reasons_of_a_credit_stand_beside_what_is_credited():
+    (line,) = document([REVIEWED[0] | {"description": "Outage of 3 October"}]).lines()
+    assert (line.description, line.remark) == ("Standard instance, 4 vCPU", "Outage of 3 October")
+    fee = amount_line("recurring", "Support of the web shop", "5", sku_id="support", sku_name="Standard support")
+    (line,) = document([fee]).lines()
+    assert (line.description, line.remark) == ("Support of the web shop", "Standard support")
+
+
+def test_prepaid_credit_that_covers_everything_is_said(shipped_templates, pdf):
+    invoice = ledger_document(DINAR)
+    assert (invoice.totals.total, invoice.totals.due) == (Decimal("9.332"), Decimal(0))
+    words = "Nothing to pay: prepaid credit covers the total."
+    assert words in render_invoice_html(invoice, shipped_templates)
+    assert squeezed(words) in pdf_text(pdf.render(invoice))
+
+
+def test_yen_are_discounted_in_whole_yen():
+    totals = ledger_document(YEN).totals
+    assert (totals.subtotal, totals.discount, totals.untaxed, totals.tax, totals.due) == (
+        12185,
+        -1218,
+        10967,
+        1097,
+        12064,
+    )
+
+
+@pytest.mark.parametrize(("lines", "pages"), [(1, 1), (20, 1), (22, 2), (32, 2), (36, 2)])
+def test_no_page_of_a_pdf_holds_a_few_lines_alone(pdf, lines, pages):
+    """Sums and payment move to the next page together, where they do not fit below the lines."""
+    invoice = document([line("Compute", f"Product {n}", "1", "hour", "1") for n in range(lines)], **ISSUED)
+    read = [squeezed(page.extract_text()) for page in pypdf.PdfReader(io.BytesIO(pdf.render(invoice))).pages]
+    assert len(read) == pages
+    together = ("Taxsummary", "Totals", "Payableby", "IBAN", "Howthiswascomputed")
+    assert [all(words in text for words in together) for text in read] == [False] * (pages - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("invoice_id", "stem"),
+    [
+        ("2026-10-acme-EUR", "invoices/acme-EUR"),
+        ("2026-10-acme-EUR-credit-2026-09", "invoices/acme-EUR-credit-2026-09"),
+        ("2026-10-acme-EUR-debit-2026-09", "invoices/acme-EUR-debit-2026-09"),
+        ("something else", "invoices/acme-EUR-something-else-"),
+    ],
+)
+def test_documents_of_one_payer_have_files_of_their_own(invoice_id, stem):
+    assert invoice_stem(invoice_id, "2026-10", "acme", "EUR").startswith(stem)
+
+
 def test_sums_wider_than_28_digits_stay_exact():
     huge = [line("Compute", "Huge", "1", "hour", "99999999999999999999999999.01") for _ in range(3)]
     assert document(huge).accounts[0].subtotal == Decimal("299999999999999999999999997.03")
 
 
-@pytest.mark.parametrize(
-    ("issued", "terms", "due"),
-    [(None, None, None), (date(2026, 11, 2), None, date(2026, 12, 2)), (date(2026, 11, 2), 0, date(2026, 11, 2))],
-)
-def test_the_due_date_counts_from_the_day_of_issue(issued, terms, due):
-    assert document(account=ACME | {"payment_terms_days": terms}, issue_date=issued).payment.due_date == due
+def test_the_due_date_is_the_one_given_at_issue():
+    """Terms that the book changes later must not move it."""
+    issued = document(status="issued", number="N-1", issue_date=date(2026, 11, 2), due_date=date(2026, 12, 2),
+                      account=ACME | {"payment_terms_days": 7})  # fmt: skip
+    assert issued.payment.due_date == date(2026, 12, 2)
+    assert document().payment.due_date is None
 
 
 def test_a_saving_is_shown_only_when_every_line_has_a_public_price():
-    assert document().totals.saving == sum(each.cost for *_, each in document().lines())  # public prices are double
+    assert document().totals.saving == sum(each.cost for each in document().lines())  # public prices are double
     assert document([*REVIEWED[1:], REVIEWED[0] | {"list_cost": None}]).totals.saving is None
     assert document([REVIEWED[0] | {"list_cost": Decimal(0)}]).totals.saving is None
 
@@ -277,15 +583,30 @@ def test_iban_is_written_in_groups_of_four():
 
 @pytest.mark.parametrize("ending", ["html", "json", "csv"])
 def test_files_of_the_reviewed_invoice(golden, shipped_templates, ending):
-    _, lines, _ = frames(REVIEWED)
-    files = dict(render_invoice_files(document(), lines, shipped_templates, None))
+    files = dict(render_invoice_files(document(), billed(REVIEWED).lines, shipped_templates, None))
     assert sorted(files) == [f"invoices/acme-EUR.{each}" for each in ("csv", "html", "json")]
     golden(f"invoice/acme-EUR.{ending}", files[f"invoices/acme-EUR.{ending}"])
 
 
+LEDGER = {"full": FULL, "corrected": CORRECTED, "credit-note": CREDITED, "yen": YEN, "dinar": DINAR}
+
+
+@pytest.mark.parametrize("name", LEDGER)
+def test_files_of_ledger_documents(golden, shipped_templates, name):
+    """Golden files without the style sheet, which has no content."""
+    given = dict(LEDGER[name])
+    lines = given.pop("lines")
+    files = render_invoice_files(
+        document(lines, originals=ORIGINALS, **given), billed(lines, **given).lines, shipped_templates, None
+    )
+    for file, content in files:
+        kept = re.sub(rb"(?s)<style>.*?</style>", b"<style></style>", content)
+        golden(f"invoice/ledger-{name}/{file.removeprefix('invoices/')}", kept)
+
+
 def test_pdf_is_one_of_the_files_when_wanted_and_html_can_be_left_out(shipped_templates, pdf):
-    _, lines, _ = frames(REVIEWED)
-    names = [name for name, _ in render_invoice_files(document(), lines, shipped_templates, pdf, html=False)]
+    files = render_invoice_files(document(), billed(REVIEWED).lines, shipped_templates, pdf, html=False)
+    names = [name for name, _ in files]
     assert names == ["invoices/acme-EUR.json", "invoices/acme-EUR.csv", "invoices/acme-EUR.pdf"]
 
 
@@ -303,7 +624,7 @@ def test_html_is_one_accessible_page_that_fetches_nothing(shipped_templates):
 
 
 def test_only_a_draft_says_that_it_is_one(shipped_templates, pdf):
-    issued = document(status="issued", number="NW-2026-000123", issue_date=date(2026, 11, 2))
+    issued = document(**ISSUED)
     notice = wording(shipped_templates, "invoice", "en").labels["draft_notice"]
     assert notice in render_invoice_html(document(), shipped_templates)
     assert squeezed(notice) in pdf_text(pdf.render(document()))
@@ -314,10 +635,17 @@ def test_only_a_draft_says_that_it_is_one(shipped_templates, pdf):
     assert "Payable by December 2, 2026." in page
 
 
-@pytest.mark.parametrize("kind", TAX_KINDS)
-def test_every_kind_of_tax_has_its_words_in_every_language(shipped_templates, kind):
+@pytest.mark.parametrize(
+    "label",
+    [
+        *(f"kind_{kind}" for kind in TAX_KINDS),
+        *(f"lines_{kind}" for kind in LINE_KINDS if kind != "correction"),
+        *(f"deduction_{kind}" for kind in DEDUCTION_KINDS),
+    ],
+)
+def test_every_kind_has_its_words_in_every_language(label):
     for file in (shipped("templates") / "invoice" / "labels").glob("*.json"):
-        assert json.loads(file.read_text(encoding="utf-8"))[f"kind_{kind}"]
+        assert json.loads(file.read_text(encoding="utf-8"))[label]
 
 
 def test_reverse_charge_is_named_and_its_note_is_printed(shipped_templates, pdf):
@@ -363,7 +691,7 @@ def test_json_is_canonical_and_keeps_every_digit():
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_no_text_cell_of_the_csv_starts_a_formula(start):
     name = f"{start}1+1"
-    _, lines, _ = frames([line("Compute", name, "-2", "hour", "0.5", project_name=f"a{start}b")])
+    lines = billed([line("Compute", name, "-2", "hour", "0.5", project_name=f"a{start}b")]).lines
     (row,) = csv.DictReader(io.StringIO(lines_csv(lines).decode("utf-8-sig"), newline=""))
     assert row["sku_name"] == f"'{name}"
     assert row["project_name"] == f"a{start}b"
@@ -371,7 +699,7 @@ def test_no_text_cell_of_the_csv_starts_a_formula(start):
 
 
 def test_csv_reads_back_as_the_same_numbers():
-    _, lines, _ = frames(REVIEWED)
+    lines = billed(REVIEWED).lines
     read = pl.read_csv(lines_csv(lines), schema_overrides={"pricing_quantity": pl.String, "amount": pl.String})
     assert read.columns == INVOICE_LINES.names
     for column in ("pricing_quantity", "amount"):
@@ -632,14 +960,18 @@ def test_every_shipped_language_has_every_label_with_the_same_places_to_fill_in(
             assert sorted(re.findall(r"\$\w+", labels[name])) == sorted(re.findall(r"\$\w+", words)), (language, name)
 
 
+CHOSEN_BY_DATA = ("kind_", "lines_", "deduction_")
+"""How the names of labels begin that templates put together: kinds of taxes, of lines, and of deductions."""
+
+
 def test_every_label_is_used_by_both_invoice_templates():
     labels = wording(make_environment(), "invoice", "en").labels
     folder = shipped("templates") / "invoice"
-    only_in = {"month": {"charges_caption"}, "pages": {"page"}}
+    only_in = {"month": {"charges_caption", "credits_caption"}, "pages": {"page"}}
     for file, excused in (("invoice.html.j2", only_in["pages"]), ("invoice.typ", only_in["month"])):
         source = (folder / file).read_text(encoding="utf-8")
         used = set(re.findall(r"labels\.(\w+)", source)) - {"at"}
-        assert used == {name for name in labels if not name.startswith("kind_")} - excused
+        assert used == {name for name in labels if not name.startswith(CHOSEN_BY_DATA)} - excused
 
 
 def test_a_users_language_may_leave_labels_out_but_not_misspell_them(tmp_path):
@@ -795,10 +1127,10 @@ def test_the_readme_lists_every_filter_and_variable():
 def test_a_line_says_what_its_price_is_for_and_when_there_are_several_prices(shipped_templates, pdf):
     """Two prices of one SKU must be told apart; a line of several prices shows none of them."""
     machines = [line("Machines", "Machine", "10", "hour", "0.50"), line("Machines", "Machine", "5", "hour", "0.25")]
-    invoice, lines, taxes = frames([*machines, line("Network", "Traffic", "100", "GiB", "0.3456")])
-    lines = lines.with_columns(unit_price=pl.when(pl.col("sku_name") != "Traffic").then("unit_price"))
+    given = billed([*machines, line("Network", "Traffic", "100", "GiB", "0.3456")])
+    tiered = given.lines.with_columns(unit_price=pl.when(pl.col("sku_name") != "Traffic").then("unit_price"))
     built = build_invoice(
-        invoice=invoice, lines=lines, taxes=taxes, account=ACME, seller=SELLER, period=PERIOD,
+        replace(given, lines=tiered), account=ACME, seller=SELLER, period=PERIOD,
         conditions={"price-1": "peak · windows", "price-2": "off-peak", "price-9": "of another invoice"},
     )  # fmt: skip
     page = squeezed(render_invoice_html(built, shipped_templates))
@@ -813,13 +1145,14 @@ def test_templates_use_only_fields_that_exist(shipped_templates):
     """Every branch of both templates: an issued invoice with everything, and a draft with next to nothing."""
     full = document(
         [*REVIEWED, REVIEWED[0] | {"account_id": "sub", "account_name": "Sub", "unit_price": Decimal(1)}],
-        status="issued", number="N-1", issue_date=date(2026, 11, 2), taxes=(REVERSE_CHARGE,),
+        taxes=(REVERSE_CHARGE,), **ISSUED,
         account=ACME | {"email": "a@b.example"}, logo=model.Logo.from_file("l.svg", SVG),
     )  # fmt: skip
     tiered = replace(full.accounts[0].projects[0].services[0].lines[0], unit_price=None)
     assert model.as_text(tiered, currency="EUR", language="en")["unit_price"] is None
     for invoice in (
         full,
+        *(ledger_document(case) for case in LEDGER.values()),
         document([], account=ACME | {"payment_terms_days": 0}),
         document(account=ACME | {"payment_terms_days": 0}),
     ):

@@ -14,13 +14,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from reference.exact import shares, to_cost, to_money
+from reference.ledger import spread
 from reference.model import (
     Account,
+    Adjustment,
     Book,
     BookError,
+    Commitment,
+    Credit,
+    Discount,
     FxRate,
     PriceTier,
     Project,
+    Recurring,
     Sku,
     Tax,
     Usage,
@@ -547,6 +553,268 @@ def test_tiers_must_rise_to_one_open_end(bounds):
     assert tiers_are_valid([tier("1"), tier("2"), tier(None)])
 
 
+# Fees and adjustments ------------------------------------------------------------------------------------------------
+
+BERLIN = Account(account_id="a", time_zone="Europe/Berlin")
+
+
+def berlin(day, hour=0):
+    return midnight(date(2026, 10, day), "Europe/Berlin") + timedelta(hours=hour)
+
+
+FEES = [  # (why, fee, what the line says: amount, first day, last day)
+    ("a whole month", {}, ("310.00", 1, 31)),
+    ("from the 11th: 21 of 31 days", {"valid_from": berlin(11)}, ("210.00", 11, 31)),
+    ("to the 11th, exclusive", {"valid_to": berlin(11)}, ("100.00", 1, 10)),
+    ("a day counts when its noon does", {"valid_from": berlin(11, 12)}, ("210.00", 11, 31)),
+    ("a minute later it does not", {"valid_from": berlin(11, 12) + timedelta(minutes=1)}, ("200.00", 12, 31)),
+    ("nor on the day it ends at noon", {"valid_to": berlin(11, 12)}, ("100.00", 1, 10)),
+    ("noon of the day of 25 hours", {"valid_from": berlin(25, 13)}, ("70.00", 25, 31)),
+    ("an hour between two noons is no day", {"valid_from": berlin(11, 13), "valid_to": berlin(11, 14)}, None),
+    ("another month", {"valid_from": berlin(31) + timedelta(days=1)}, None),
+]
+
+
+@pytest.mark.parametrize(("why", "fee", "expected"), FEES)
+def test_a_fee_is_due_for_the_days_it_is_valid(why, fee, expected):
+    row = Recurring(recurring_id="support", account_id="a", amount=D(310), description="Support", **fee)
+    bill = rate(book(price(), accounts=(BERLIN,), recurring=(row,)))
+    found = [(str(line.amount), line.first_day.day, line.last_day.day) for line in bill.lines]
+    assert found == ([] if expected is None else [expected]), why
+    assert len(bill.invoices) == len(found)
+    assert [(c.charge_kind, c.cost, c.source_id) for c in bill.charges] == [
+        ("recurring", D(x[0]), "support") for x in found
+    ]
+
+
+def test_fees_and_adjustments_stand_behind_the_usage_of_their_account():
+    accounts = (Account(account_id="a"), Account(account_id="b", billing_account_id="a"))
+    fee = Recurring(recurring_id="fee", account_id="a", amount=D(10), sku_id="s", currency="JPY")
+    adjustments = (
+        Adjustment(adjustment_id="sorry", account_id="a", period="2026-10", amount=D("-7.5"), reason="Outage"),
+        Adjustment(adjustment_id="then", account_id="a", period="2026-09", amount=D(1)),
+    )
+    whole = book(
+        price(), accounts=accounts, adjustments=adjustments,
+        recurring=(fee, replace(fee, recurring_id="own", currency=None)),
+    )  # fmt: skip
+    bill = rate(whole, used(1, account_id="b"), used(2))
+    assert [
+        (line.invoice_id, line.account_id, line.line_kind, line.description, line.amount) for line in bill.lines
+    ] == [
+        ("2026-10-a-JPY", "a", "recurring", None, 10),
+        ("2026-10-a-USD", "a", "usage", None, 2),
+        ("2026-10-a-USD", "a", "recurring", None, 10),
+        ("2026-10-a-USD", "a", "adjustment", "Outage", D("-7.5")),
+        ("2026-10-a-USD", "b", "usage", None, 1),
+    ]
+    assert [(i.subtotal_amount, i.list_amount, i.document) for i in bill.invoices] == [
+        (10, 0, "invoice"),
+        (D("5.5"), 3, "invoice"),
+    ]
+
+
+# Discounts -----------------------------------------------------------------------------------------------------------
+
+
+def percent(discount_id, value, **given):
+    return Discount(discount_id=discount_id, percent=D(value), **given)
+
+
+def fixed(discount_id, value, **given):
+    return Discount(discount_id=discount_id, amount=D(value), currency="USD", **given)
+
+
+TWO_SKUS = (Sku(sku_id="s"), Sku(sku_id="t", service="Disks", category="Storage"))
+DISCOUNTS = [  # (why, discounts, what they take off lines of 100 (SKU s, project x) and 50 (SKU t))
+    ("percent", [percent("d", 10)], "10 5"),
+    ("each on what the former left", [percent("d", 10), percent("e", 10)], "19 9.5"),
+    ("additive ones on the whole", [percent("d", 10), percent("e", 10, mode="additive")], "20 10"),
+    ("additive ones take no more than there is", [percent("d", 80), percent("e", 80, mode="additive")], "100 50"),
+    ("percents before amounts", [fixed("d", 30, priority=1), percent("e", 10, priority=2)], "30 15"),
+    ("priority before id", [percent("e", 50, priority=1), percent("d", 10, mode="additive")], "60 30"),
+    ("an amount is shared by what is left", [percent("d", 50, sku_ids=("s",)), fixed("e", 10)], "55 5"),
+    ("an amount takes no more than there is", [fixed("d", 1000)], "100 50"),
+    ("an amount of another currency", [replace(fixed("d", 10), currency="EUR")], "0 0"),
+    ("largest remainder", [fixed("d", "0.01")], "0.01 0"),
+    ("a percent is rounded once", [percent("d", "0.005")], "0.01 0"),
+    ("by service", [percent("d", 10, service="Disks")], "0 5"),
+    ("by category", [percent("d", 10, category="Compute")], "10 0"),
+    ("by SKU", [percent("d", 10, sku_ids=("s", "t"))], "10 5"),
+    ("all but a SKU", [percent("d", 10, excludes=("t",))], "10 0"),
+    ("by project", [percent("d", 10, project_id="x")], "10 0"),
+    ("all conditions at once", [percent("d", 10, project_id="x", sku_ids=("t",))], "0 0"),
+    ("for the account that uses", [percent("d", 10, account_id="b")], "0 5"),
+    ("for the account that pays", [percent("d", 10, account_id="a")], "10 5"),
+    ("from the 8th: the part of the cost that starts then", [percent("d", 10, valid_from=CHANGE)], "7.5 0"),
+    ("until the 8th", [percent("d", 10, valid_to=CHANGE)], "2.5 5"),
+]
+
+
+@pytest.mark.parametrize(("why", "discounts", "expected"), DISCOUNTS)
+def test_discounts(why, discounts, expected):
+    accounts = (Account(account_id="a"), Account(account_id="b", billing_account_id="a"))
+    prices = (price(), replace(price("t"), sku_id="t"))
+    usage = [used(25, 1, project_id="x"), used(75, 8, project_id="x"), used(50, account_id="b", sku_id="t")]
+    bill = rate(book(*prices, accounts=accounts, skus=TWO_SKUS, discounts=tuple(discounts)), *usage)
+    assert [line.amount for line in bill.lines] == [100, 50]
+    assert [-line.discount_amount for line in bill.lines] == [D(text) for text in expected.split()], why
+    assert bill.invoices[0].discount_amount == -sum(D(text) for text in expected.split())
+    rows = [charge.cost for charge in bill.charges if charge.charge_kind == "discount"]
+    assert sorted(rows) == sorted(row.amount for row in bill.deductions)
+
+
+def test_a_discount_is_for_usage_and_fees_but_for_no_adjustment():
+    fee = Recurring(recurring_id="fee", account_id="a", amount=D(100), description="Support")
+    adjustment = Adjustment(adjustment_id="more", account_id="a", period="2026-10", amount=D(100))
+    rows = {"recurring": (fee,), "adjustments": (adjustment,)}
+    ended = percent("e", 10, valid_to=midnight(date(2026, 10, 31)))  # not valid at the tax point: fees do without
+    bill = rate(book(price(), discounts=(percent("d", 10), ended), **rows), used(100))
+    assert [(line.line_kind, line.discount_amount) for line in bill.lines] == [
+        ("usage", -19),
+        ("recurring", -10),
+        ("adjustment", 0),
+    ]
+    assert [(row.deduction_number, row.line_number, row.source_id) for row in bill.deductions] == [
+        (1, 1, "d"),
+        (1, 2, "d"),
+        (2, 1, "e"),
+    ]
+
+
+def test_a_cap_may_not_make_a_part_of_a_line_more_than_the_line():
+    """100 on the 1st, 100 on the 10th, capped at 150 there: the part before the 8th is 100, the part after it 50."""
+    rows = (price(cap=D(150)),)
+    for discount, expected in ((percent("d", 10, valid_to=CHANGE), -10), (percent("d", 10, valid_from=CHANGE), -5)):
+        assert (
+            rate(book(*rows, discounts=(discount,)), used(100), used(100, 10)).invoices[0].discount_amount == expected
+        )
+    tighter = (price(cap=D(60)),)
+    for discount, expected in ((percent("d", 10, valid_to=CHANGE), -6), (percent("d", 10, valid_from=CHANGE), 0)):
+        bill = rate(book(*tighter, discounts=(discount,)), used(100), used(100, 10))
+        assert bill.invoices[0].discount_amount == expected
+
+
+def test_what_is_left_over_by_sharing_goes_to_the_largest_remainders():
+    assert spread(D("1.00"), [D(1), D(1), D(1)], "USD") == [D("0.34"), D("0.33"), D("0.33")]
+    assert spread(D("0.05"), [D(70), D(20), D(10)], "USD") == [D("0.04"), D("0.01"), 0]
+    assert spread(D(10), [D(3), D(3), D(4)], "JPY") == [3, 3, 4]
+    assert spread(D("0.002"), [D(1), D(2), D(3)], "KWD") == [D("0.000"), D("0.001"), D("0.001")]
+
+
+# Commitments ---------------------------------------------------------------------------------------------------------
+
+
+def committed(amount, discount="0", **given):
+    return Commitment(
+        commitment_id="c", account_id="a", amount=D(amount), discount_percent=D(discount), note="1 year", **given
+    )
+
+
+COMMITTED = [  # (number of the example, why, lines, commitment, lines' amounts, discount, untaxed)
+    (9, "more than committed", ["5.95", "895.35"], committed(900, 10), ["5.95", "895.35"], "90", "811.30"),
+    (10, "less than committed", ["500"], committed(900, 10), ["500", "400"], "90", "810"),
+    (0, "nothing used at all", [], committed(900, 10), ["900"], "90", "810"),
+    (0, "no discount is a minimum spend", ["500"], committed(900), ["500", "400"], "0", "900"),
+    (
+        0,
+        "10 of 31 days",
+        ["100"],
+        committed(930, 10, valid_to=midnight(date(2026, 10, 11))),
+        ["100", "200"],
+        "30",
+        "270",
+    ),
+    (0, "other usage does not count", ["500"], committed(900, 10, sku_ids=("t",)), ["500", "900"], "90", "1310"),
+    (0, "another month", ["500"], committed(900, 10, valid_to=midnight(date(2026, 10, 1))), ["500"], "0", "500"),
+    (0, "all of it off, and no more", ["500"], committed(400, 100), ["500"], "400", "100"),
+]
+
+
+@pytest.mark.parametrize(("number", "why", "usage", "commitment", "amounts", "off", "untaxed"), COMMITTED)
+def test_examples_9_and_10_of_commitments(number, why, usage, commitment, amounts, off, untaxed):  # noqa: PLR0917
+    records = (used(cost, project_id=f"project-{place}") for place, cost in enumerate(usage))
+    bill = rate(book(price(), commitments=(commitment,)), *records)
+    (invoice,) = bill.invoices
+    assert [line.amount for line in bill.lines] == [D(amount) for amount in amounts], why
+    assert (invoice.commitment_amount, invoice.untaxed_amount) == (-D(off), D(untaxed))
+    for month in bill.commitments:
+        assert month.shortfall_amount == max(0, month.committed_amount - month.eligible_amount)
+        assert month.discount_amount == -D(off)
+    assert sum(charge.cost for charge in bill.charges) == D(untaxed)
+
+
+def test_a_commitment_counts_usage_before_discounts_and_takes_its_own_after_them():
+    rows = {"commitments": (committed(100, 20),), "discounts": (percent("d", 95),)}
+    bill = rate(book(price(), **rows), used(100))
+    (invoice,) = bill.invoices
+    assert (invoice.discount_amount, invoice.commitment_amount, invoice.untaxed_amount) == (-95, -5, 0)
+    assert (bill.commitments[0].shortfall_amount, bill.commitments[0].discount_amount) == (0, -5)
+
+
+# Credits -------------------------------------------------------------------------------------------------------------
+
+GRANTED = datetime(2026, 1, 1, tzinfo=UTC)
+TAX_10 = (Tax(tax_code="vat", country="US", rate=D(10)),)
+
+
+def credit(credit_id, amount, kind="promotional", **given):
+    given = {"granted_on": GRANTED} | given
+    return Credit(credit_id=credit_id, account_id="a", amount=D(amount), kind=kind, **given)
+
+
+END = midnight(date(2026, 11, 1))
+CREDITS = [  # (why, credits, what is drawn on each, untaxed, due), of usage of 100 and 10 % tax
+    ("before tax", [credit("c", 30)], {"c": 30}, 70, 77),
+    ("after tax", [credit("c", 30, "prepaid")], {"c": 30}, 100, 80),
+    ("never below zero", [credit("c", 300)], {"c": 100}, 0, 0),
+    ("nor what is due", [credit("c", 300, "prepaid")], {"c": 110}, 100, 0),
+    ("promotional before prepaid", [credit("b", 30, "prepaid"), credit("c", 100)], {"c": 100}, 0, 0),
+    ("soonest expiry first", [credit("a", 80), credit("b", 70, expires_on=END)], {"a": 30, "b": 70}, 0, 0),
+    ("then by id", [credit("b", 80), credit("a", 70)], {"a": 70, "b": 30}, 0, 0),
+    ("expired before the month's last instant", [credit("c", 30, expires_on=END - timedelta(microseconds=1))], {}, 100, 110),
+    ("granted in it", [credit("c", 30, granted_on=END - timedelta(microseconds=1))], {"c": 30}, 70, 77),
+    ("granted after it", [credit("c", 30, granted_on=END)], {}, 100, 110),
+    ("for other usage", [credit("c", 30, sku_ids=("t",))], {}, 100, 110),
+    ("in another currency", [credit("c", 30, currency="EUR")], {}, 100, 110),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "some", "drawn", "untaxed", "due"), CREDITS)
+def test_credits(why, some, drawn, untaxed, due):
+    bill = rate(book(price(), taxes=TAX_10, credits=tuple(some)), used(100))
+    (invoice,) = bill.invoices
+    assert {row.credit_id: row.amount for row in bill.credits} == drawn, why
+    assert (invoice.untaxed_amount, invoice.due_amount) == (untaxed, due)
+
+
+def test_what_earlier_months_drew_is_gone():
+    whole = book(price(), credits=(credit("c", 30), credit("d", 5)))
+    bill = rate(whole, used(100), credits_drawn={"c": D("12.5"), "d": D(5)})
+    assert [(row.credit_id, row.balance_before, row.amount, row.balance_after) for row in bill.credits] == [
+        ("c", D("17.5"), D("17.5"), 0)
+    ]
+
+
+def test_a_credit_pays_adjustments_but_no_more_than_the_whole_invoice():
+    rows = tuple(
+        Adjustment(adjustment_id=f"x{amount}", account_id="a", period="2026-10", amount=D(amount))
+        for amount in (50, -120)
+    )
+    bill = rate(book(price(), adjustments=rows, credits=(credit("c", 1000),)), used(100))
+    assert [(line.amount, line.credit_amount) for line in bill.lines] == [(100, -20), (-120, 0), (50, -10)]
+    assert bill.invoices[0].due_amount == 0
+
+
+def test_an_invoice_below_zero_is_a_credit_note_that_no_credit_pays():
+    row = Adjustment(adjustment_id="back", account_id="a", period="2026-10", amount=D(-150))
+    some = (credit("c", 30), credit("p", 30, "prepaid"))
+    bill = rate(book(price(), taxes=TAX_10, adjustments=(row,), credits=some), used(100))
+    (invoice,) = bill.invoices
+    assert (invoice.document, invoice.total_amount, invoice.due_amount) == ("credit_note", -55, -55)
+    assert not bill.credits
+
+
 # Laws ----------------------------------------------------------------------------------------------------------------
 
 examples = hypothesis_settings(max_examples=15)
@@ -558,7 +826,10 @@ def total_cost(bill):
 
 def shape(bill):
     """What must not depend on the order of records."""
-    return bill.charges, bill.unpriced, bill.invoices, bill.lines, bill.tax_lines
+    return (
+        bill.charges, bill.unpriced, bill.invoices, bill.lines, bill.deductions, bill.tax_lines, bill.credits,
+        bill.commitments,
+    )  # fmt: skip
 
 
 @given(worlds("everything"))
@@ -569,6 +840,7 @@ def test_usage_charges_lines_and_invoices_add_up(world):
     for invoice in bill.invoices:
         charges_add_up_to(invoice, bill)
     assert total_cost(bill) == sum(invoice.untaxed_amount for invoice in bill.invoices)
+    assert all(row.balance_after >= 0 for row in bill.credits)
 
 
 def usage_is_conserved(world, bill):
@@ -577,7 +849,8 @@ def usage_is_conserved(world, bill):
     for record in bill.accepted:
         metered[record.sku_id] += record.quantity
     for charge in bill.charges:
-        found[charge.sku_id] += charge.usage_quantity or 0
+        if charge.usage_quantity is not None:
+            found[charge.sku_id] += charge.usage_quantity
     for row in bill.unpriced:
         found[row.sku_id] += row.quantity
     assert {sku: found[sku] for sku in metered} == metered
@@ -588,13 +861,28 @@ def charges_add_up_to(invoice, bill):
         [row for row in rows if row.invoice_id == invoice.invoice_id]
         for rows in (bill.lines, bill.charges, bill.tax_lines)
     )
-    assert sum(charge.cost for charge in charges) == sum(line.amount for line in lines) == invoice.untaxed_amount >= 0
+    assert sum(charge.cost for charge in charges) == sum(line.net_amount for line in lines) == invoice.untaxed_amount
     assert sum(line.base_amount for line in taxes) == invoice.untaxed_amount
+    off = (invoice.discount_amount, invoice.commitment_amount, invoice.credit_amount)
+    assert invoice.untaxed_amount == invoice.subtotal_amount + sum(off)
     assert invoice.total_amount == invoice.untaxed_amount + invoice.tax_amount
-    assert sum(line.cost if line.list_cost is None else line.list_cost for line in lines) == invoice.list_amount
+    assert invoice.due_amount == invoice.total_amount + invoice.prepaid_amount
+    usage = [line for line in lines if line.line_kind == "usage"]
+    assert sum(line.cost if line.list_cost is None else line.list_cost for line in usage) == invoice.list_amount
+    for key in {line_key(line) for line in lines}:
+        mine = [line for line in lines if line_key(line) == key]
+        assert sum(charge.cost for charge in charges if line_key(charge) == key) == sum(
+            line.net_amount for line in mine
+        )
     for line in lines:
-        mine = [charge.cost for charge in charges if line_key(charge) == line_key(line)]
-        assert sum(mine) == line.amount == line.cost + line.rounding
+        taken = sum(row.amount for row in bill.deductions if row_of(row) == row_of(line))
+        assert line.amount == line.cost + line.rounding
+        assert line.net_amount == line.amount + taken
+        assert line.line_kind == "adjustment" or 0 <= line.net_amount <= line.amount
+
+
+def row_of(row):
+    return row.invoice_id, row.line_number
 
 
 def line_key(row):

@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -26,6 +27,7 @@ from ratemill.samples import demo
 from ratemill.samples.aws import write_aws
 from ratemill.samples.empty import write_empty
 from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
+from ratemill.tables.invoices import BILLING_TABLES
 
 DEMO = shipped("data/sample") / "demo"
 AWS = shipped("data/sample") / "aws"
@@ -223,7 +225,8 @@ def test_book_of_the_demo_is_clean():
     config = read_config(DEMO / "ratemill.toml")
     book, findings = read_book(DEMO / "book", time_zone=config.period.time_zone)
     assert findings == []
-    assert check_book(book) == []
+    assert check_book(book, time_zone=config.period.time_zone) == []
+    assert [table.name for table in BOOK_TABLES if book.frame(table.name).is_empty()] == []
 
 
 def test_everything_that_is_metered_has_a_price_in_every_currency_at_any_time():
@@ -331,6 +334,50 @@ def test_default_demo_has_every_kind_of_price(rated, kind):
 def test_a_quarter_of_the_demo_has_tiers(rated):
     usage = rated.filter(pl.col("charge_kind") == "usage")
     assert 0.2 < usage.filter(pl.col("mode") != "per_unit").height / usage.height < 0.3
+
+
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory):
+    """What the default demo's book bills in September and October: the tables of invoices, by name."""
+    folder = tmp_path_factory.mktemp("billed")
+    demo.write_demo(folder)
+    assert run_command(["load", "--workspace", str(folder), "--quiet"]) == ExitCode.DONE
+    for period in ("2026-09", "2026-10"):
+        for step in ("rate", "invoice"):
+            assert run_command([step, "--workspace", str(folder), "--period", period, "--quiet"]) == ExitCode.DONE
+    with duckdb.connect(str(folder / "state" / "warehouse.duckdb"), read_only=True) as warehouse:
+        return {table.name: warehouse.sql(f"SELECT * FROM billing.{table.name}").pl() for table in BILLING_TABLES}
+
+
+def taken_off(billed, source_id):
+    """What a discount, commitment or credit takes off each invoice."""
+    rows = billed["invoice_deductions"].filter(pl.col("source_id") == source_id)
+    return dict(rows.group_by("invoice_id").agg(pl.col("amount").sum()).sort("invoice_id").iter_rows())
+
+
+def test_default_demo_shows_each_kind_of_agreement(billed):
+    """A whole percent, a part of a month, an amount, a promise that is kept and one that is not, credits, fees."""
+    assert set(taken_off(billed, "lumen-desk-2026")) == {"2026-09-acc-lumen-EUR", "2026-10-acc-lumen-EUR"}
+    assert set(taken_off(billed, "academy-autumn")) == {"2026-10-acc-thistle-GBP"}
+    assert taken_off(billed, "isartal-goodwill") == {"2026-10-acc-isartal-EUR": -75}
+    assert taken_off(billed, "omega-2026") == dict.fromkeys(["2026-09-acc-omega-USD", "2026-10-acc-omega-USD"], -144)
+
+    shortfalls = billed["commitment_ledger"].sort("invoice_id")["shortfall_amount"].to_list()
+    assert shortfalls[0] == 0 < shortfalls[1] < 500
+
+    left = dict(billed["credit_ledger"].sort("invoice_id").select("credit_id", "balance_after").iter_rows())
+    assert left["orleans-solidaire"] == 0  # runs out in October
+    assert 0 < left["emile-bienvenue"] < 100  # expires with October
+    assert 0 < left["hana-prepaid"] < 600_000  # goes on
+
+    others = billed["invoice_lines"].filter(pl.col("line_kind") != "usage").sort("source_id", "invoice_id")
+    assert others.select("source_id", "line_kind", "first_day", "amount").rows() == [
+        ("cascade-support", "recurring", date(2026, 10, 16), Decimal("149.68")),  # 290 × 16 ÷ 31
+        ("mueller-line", "recurring", date(2026, 9, 1), Decimal(120)),
+        ("mueller-line", "recurring", date(2026, 10, 1), Decimal(120)),
+        ("omega-2026", "commitment", date(2026, 10, 1), shortfalls[1]),
+        ("pembroke-search", "adjustment", date(2026, 10, 1), Decimal("-18.40")),
+    ]
 
 
 def test_fleet_fits_the_book():

@@ -23,7 +23,7 @@ from ratemill import pipeline
 from ratemill.period import BillingPeriod
 from ratemill.progress import make_progress
 from ratemill.tables.charges import CHARGES
-from ratemill.tables.invoices import INVOICE_LINES, INVOICES, TAX_LINES
+from ratemill.tables.invoices import BILLING_TABLES
 from ratemill.tables.usage import USAGE
 from ratemill.workspace import find_workspace
 
@@ -40,7 +40,7 @@ country = "FR"
 pdf = false
 html = false
 """
-TABLES = {table.name: table for table in (INVOICES, INVOICE_LINES, TAX_LINES, CHARGES)}
+TABLES = {table.name: table for table in (*BILLING_TABLES, CHARGES)}
 REQUIRED = {
     "invoice_lines": {"account_id", "sku_id", "pricing_quantity", "amount"},
     "tax_lines": {"tax_code", "rate", "base_amount", "tax_amount"},
@@ -51,8 +51,12 @@ SHOWN_IN_README = {
     "invoice_lines": ["amount"],
     "tax_lines": ["tax_amount"],
     "invoices": ["untaxed_amount", "tax_amount", "total_amount"],
+    "invoice_deductions": ["amount"],
+    "credit_ledger": ["amount", "balance_after"],
+    "commitment_ledger": ["committed_amount", "shortfall_amount"],
 }
-PERIOD_COLUMN = {"invoice_lines": "invoice_id", "tax_lines": "invoice_id"}
+MONTH = "period"
+"""Column of a file in expected/ itself, which has the rows of several months."""
 
 
 def read_csv(path):
@@ -98,13 +102,29 @@ def deliveries(scenario):
     return [sorted(folder.glob("*.csv")) for folder in sorted((scenario / "deliveries").iterdir())]
 
 
+def expected_of(scenario):
+    """What each month must give: month → table → rows.
+
+    A month's files are in a folder of its own, or each file has all months, told apart by its column ``period``.
+    """
+    expected = {}
+    for path in sorted((scenario / "expected").glob("*/*.csv")):
+        expected.setdefault(path.parent.name, {})[path.stem] = read_csv(path)
+    of_all_months = {path.stem: read_csv(path) for path in sorted((scenario / "expected").glob("*.csv"))}
+    for month in {row[MONTH] for rows in of_all_months.values() for row in rows}:
+        for table, rows in of_all_months.items():
+            own = [{name: row[name] for name in row if name != MONTH} for row in rows if row[MONTH] == month]
+            expected.setdefault(month, {})[table] = own  # possibly none: then there must be none
+    return expected
+
+
 def bill(scenario, workspace):
     """Run the scenario's periods after each delivery; the summaries of the last run, by period."""
     shutil.copytree(scenario / "book", workspace / "book")
     (workspace / "usage").mkdir()
     settings = scenario / "ratemill.toml"
     (workspace / "ratemill.toml").write_text(settings.read_text() if settings.is_file() else SETTINGS)
-    periods = [BillingPeriod.parse(folder.name) for folder in sorted((scenario / "expected").iterdir())]
+    periods = [BillingPeriod.parse(month) for month in sorted(expected_of(scenario))]
     summaries = []
     for files in deliveries(scenario):
         for file in files:
@@ -124,7 +144,7 @@ def published(workspace, table, period):
     with duckdb.connect(str(workspace / "published" / "billing.duckdb"), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         rows = connection.sql(f'SELECT * FROM "{table}"').to_arrow_table().to_pylist()
-    key = PERIOD_COLUMN.get(table, "period")
+    key = MONTH if rows and MONTH in rows[0] else "invoice_id"
     return [row for row in rows if row[key].startswith(period)]
 
 
@@ -170,20 +190,23 @@ def test_scenario_gives_the_expected_bill(name, tmp_path):
     scenario = SCENARIOS / name
     summaries = bill(scenario, tmp_path)
 
-    for folder in sorted((scenario / "expected").iterdir()):
-        files = {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
-        assert files.keys() >= REQUIRED.keys(), f"{folder} lacks {REQUIRED.keys() - files.keys()}"
+    for month, files in expected_of(scenario).items():
+        assert files.keys() >= REQUIRED.keys(), f"{month} of {name} lacks {REQUIRED.keys() - files.keys()}"
         for table, expected in files.items():
-            place = f"{name}/expected/{folder.name}/{table}.csv"
-            assert expected, f"{place} has no rows: nothing to compare"
+            place = f"{name}, {table} of {month}"
+            assert expected or table not in REQUIRED, f"{place} has no rows: nothing to compare"
             if table == "rows":
                 (wanted,) = expected
-                counts = row_counts(summaries[folder.name])
+                counts = row_counts(summaries[month])
                 assert {key: counts[key] for key in wanted} == {key: int(count) for key, count in wanted.items()}, place
                 continue
             assert table in TABLES, f"{place} is no table that can be compared: {', '.join([*TABLES, 'rows'])}"
+            rows = published(tmp_path, table, month)
+            if not expected:
+                assert rows == [], place
+                continue
             assert set(expected[0]) >= REQUIRED.get(table, set()), f"{place} lacks columns"
-            assert_same_rows(place, published(tmp_path, table, folder.name), expected, TABLES[table])
+            assert_same_rows(place, rows, expected, TABLES[table])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,11 +217,11 @@ def test_scenario_shows_its_arithmetic(name):
     assert title.startswith("# "), "the first line is what the scenario is about"
     assert len(re.findall(r"[.:](\s|$)", prose)) >= 3, "a few sentences on why this matters"
     shown = {Decimal(number) for number in re.findall(r"-?\d+(?:\.\d+)?", prose.replace(",", ""))}
-    for folder in sorted((SCENARIOS / name / "expected").iterdir()):
+    for month, files in expected_of(SCENARIOS / name).items():
         for table, columns in SHOWN_IN_README.items():
-            for row in read_csv(folder / f"{table}.csv"):
-                missing = [row[column] for column in columns if Decimal(row[column]) not in shown]
-                assert not missing, f"{missing} of {folder.name}/{table}.csv is not in the README"
+            for row in files.get(table, []):
+                missing = [row[column] for column in columns if column in row and Decimal(row[column]) not in shown]
+                assert not missing, f"{missing} of {table} of {month} is not in the README"
 
 
 def test_the_list_of_scenarios_is_complete():

@@ -125,9 +125,11 @@ def currencies_are_known(book: Book) -> list[Finding]:
     found: list[Finding] = []
     for table, column in (
         ("accounts", "currency"), ("prices", "currency"), ("fx_rates", "base"), ("fx_rates", "quote"),
+        ("discounts", "currency"), ("commitments", "currency"), ("credits", "currency"), ("recurring", "currency"),
+        ("adjustments", "currency"),
     ):  # fmt: skip
         frame = book.frame(table)
-        unknown = [code for code in frame[column].unique() if not is_currency(code)]
+        unknown = [code for code in frame[column].drop_nulls().unique() if not is_currency(code)]
         found += findings_for(
             frame.filter(pl.col(column).is_in(unknown)),
             rule=f"{table}.{column}",

@@ -23,6 +23,19 @@ from ratemill.book.accounts import (
     projects_are_at_one_account,
     time_zones_are_known,
 )
+from ratemill.book.deals import (
+    accounts_of_deals_exist,
+    accounts_of_deals_pay,
+    adjustment_periods_are_months,
+    amounts_fit_their_currency,
+    credits_reach_an_invoice,
+    credits_run_forward,
+    currencies_of_deals_are_invoiced,
+    discounts_are_one_of_percent_and_amount,
+    fee_skus_exist,
+    prepaid_credits_have_no_scope,
+    recurring_fees_have_a_name,
+)
 from ratemill.book.prices import (
     cap_is_not_below_minimum,
     flat_at_zero_has_a_fee,
@@ -35,6 +48,15 @@ from ratemill.book.prices import (
     tiers_are_whole,
 )
 from ratemill.book.rows import findings_for, instant
+from ratemill.book.scopes import (
+    commitments_do_not_overlap,
+    commitments_share_no_month,
+    projects_exist,
+    scoped_skus_are_named_once,
+    scoped_skus_exist,
+    scopes_match_something,
+    services_exist,
+)
 from ratemill.book.skus import price_skus_exist, skus_have_a_price, units_can_be_converted
 from ratemill.book.taxes import (
     account_tax_codes_exist,
@@ -121,12 +143,38 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     tax_rates_do_not_overlap,
     payers_find_a_tax,
     payers_find_only_one_tax,
+    # discounts, commitments, credits, fees, adjustments
+    accounts_of_deals_exist,
+    accounts_of_deals_pay,
+    services_exist,
+    scoped_skus_exist,
+    scoped_skus_are_named_once,
+    projects_exist,
+    scopes_match_something,
+    fee_skus_exist,
+    recurring_fees_have_a_name,
+    discounts_are_one_of_percent_and_amount,
+    currencies_of_deals_are_invoiced,
+    amounts_fit_their_currency,
+    commitments_do_not_overlap,
+    credits_run_forward,
+    prepaid_credits_have_no_scope,
+    adjustment_periods_are_months,
     # every table
     validities_run_forward,
     rates_are_between_two_currencies,
 )
 
 
-def check_book(book: Book) -> list[Finding]:
-    """Everything wrong with the book, at most 20 findings per rule and file (see :func:`ratemill.findings.capped`)."""
-    return capped(finding for check in CHECKS for finding in check(book))
+ZONED_CHECKS: tuple[Callable[..., list[Finding]], ...] = (commitments_share_no_month, credits_reach_an_invoice)
+"""Checks about local months: they take the workspace's ``time_zone``, for accounts that name none."""
+
+
+def check_book(book: Book, *, time_zone: str = "UTC") -> list[Finding]:
+    """Everything wrong with the book, at most 20 findings per rule and file (see :func:`ratemill.findings.capped`).
+
+    ``time_zone`` is the workspace's, for accounts that name none.
+    """
+    found = [finding for check in CHECKS for finding in check(book)]
+    found += [finding for check in ZONED_CHECKS for finding in check(book, time_zone=time_zone)]
+    return capped(found)

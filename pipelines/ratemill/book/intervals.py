@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import polars as pl
 
-_SINCE_EVER = -(2**62)
-_OPEN = 2**62
+SINCE_EVER = -(2**62)
+OPEN = 2**62
 
 
 def with_bounds(rows: pl.DataFrame) -> pl.DataFrame:
@@ -16,8 +16,8 @@ def with_bounds(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         rows.with_row_index("_index")
         .with_columns(
-            _start=pl.col("valid_from").dt.epoch("us").fill_null(_SINCE_EVER),
-            _end=pl.col("valid_to").dt.epoch("us").fill_null(_OPEN),
+            _start=pl.col("valid_from").dt.epoch("us").fill_null(SINCE_EVER),
+            _end=pl.col("valid_to").dt.epoch("us").fill_null(OPEN),
         )
         .filter(pl.col("_start") < pl.col("_end"))
     )

@@ -13,6 +13,7 @@ from ratemill.book.accounts import payers
 from ratemill.book.model import SOURCE_FILE, SOURCE_ROW, Book
 from ratemill.book.rows import findings_for, place, span
 from ratemill.findings import Finding, Severity
+from ratemill.tables.book import SKUS
 
 
 def tax_rates_fit_their_kind(book: Book) -> list[Finding]:
@@ -93,7 +94,7 @@ def payers_find_a_tax(book: Book) -> list[Finding]:
     wanted = (
         payers(book)
         .filter(pl.col("tax_code").is_null() | pl.col("tax_code").is_in(taxes["tax_code"].implode()))
-        .join(book.skus.select(category="tax_category").unique().sort("category"), how="cross")
+        .join(_categories(book), how="cross")
     )
     by_code = wanted.join(taxes, on=["tax_code", "category"])
     by_place = wanted.filter(pl.col("tax_code").is_null()).join(taxes.drop("tax_code"), on=["country", "category"])
@@ -116,7 +117,7 @@ def payers_find_a_tax(book: Book) -> list[Finding]:
         untaxed.join(taxed, on="account_id", how="semi", maintain_order="left"),
         rule="accounts.taxable_category",
         message=lambda row: (
-            f"account {row['account_id']!r} could not be billed for SKUs of tax category "
+            f"account {row['account_id']!r} could not be billed for what is of tax category "
             f"{row['category']!r}: taxes have no row of it for {_sought(row['tax_code'], row['country'], row['state'])}"
         ),
         cure="add a tax of this category",
@@ -124,6 +125,17 @@ def payers_find_a_tax(book: Book) -> list[Finding]:
         severity=Severity.WARNING,
     )
     return found
+
+
+def _categories(book: Book) -> pl.DataFrame:
+    """Every tax category that lines may have: those of SKUs, and the default's where there are lines of no SKU."""
+    of_skus = book.skus.select(category="tax_category")
+    without_sku = pl.concat(
+        [frame.filter(pl.col("sku_id").is_null()).select("sku_id") for frame in (book.recurring, book.adjustments)]
+    )
+    has_others = not (without_sku.is_empty() and book.commitments.is_empty())
+    of_others = pl.DataFrame({"category": [SKUS["tax_category"].default] * has_others}, schema=of_skus.schema)
+    return pl.concat([of_skus, of_others]).unique().sort("category")
 
 
 def payers_find_only_one_tax(book: Book) -> list[Finding]:

@@ -51,6 +51,7 @@ class Command(NamedTuple):
     """A subcommand: its name, where its function is, and its line in ``ratemill --help``."""
 
     name: str
+    """One word; of a command in one of :data:`GROUPS`, the group and the word."""
     function: str
     """``module:function``."""
     help: str
@@ -66,25 +67,33 @@ COMMANDS = (
     Command("invoice", "ratemill.cli.steps:invoice", "Draft the invoices of a rated period."),
     Command("report", "ratemill.cli.steps:report", "Write invoices, cost reports and files of a period."),
     Command("publish", "ratemill.cli.steps:publish", "Write the database that analysts open."),
+    Command("close", "ratemill.cli.close:close", "Issue the invoices of a period, and freeze it."),
+    Command("credit-note", "ratemill.cli.credit:credit_note", "Credit an issued invoice, or a part of it."),
+    Command("verify", "ratemill.cli.verify:verify", "Prove that what was billed is unchanged."),
+    Command("diff", "ratemill.cli.diff:diff", "Show what changed between two runs of a period, and why."),
+    Command("export focus", "ratemill.cli.export:focus", "Write the FOCUS datasets of a period that has invoices."),
     Command("sql", "ratemill.cli.sql:sql", "Query the published data with SQL, read-only."),
     Command("bench", "ratemill.cli.bench:bench", "Measure a run against the bare engine."),
     Command("status", "ratemill.cli.status:status", "Show what was run, and what is waiting."),
 )
 _BY_NAME = {command.name: command for command in COMMANDS}
 
+GROUPS = {"export": "Write files for other systems."}
+"""Words that commands of two words begin with, and their line in ``ratemill --help``."""
+
 
 class LazyCommand(TyperCommand):
     """Stands for a subcommand in ``--help`` and completion, and becomes the real one when it is called."""
 
     def __init__(self, command: Command) -> None:
-        super().__init__(command.name, help=command.help)
+        super().__init__(command.name.rpartition(" ")[2], help=command.help)
         self._command = command
 
     def load(self) -> TyperCommand:
         """Import the subcommand."""
         module, _, function = self._command.function.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        register = single.command(self._command.name, context_settings=_CONTEXT)
+        register = single.command(self.name, context_settings=_CONTEXT)
         register(getattr(importlib.import_module(module), function))
         loaded = typer.main.get_command(single)
         if not isinstance(loaded, TyperCommand):
@@ -98,10 +107,31 @@ class LazyCommand(TyperCommand):
 
 class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return [command.name for command in COMMANDS]
+        return list(dict.fromkeys(command.name.partition(" ")[0] for command in COMMANDS))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:  # noqa: ARG002
+        if cmd_name in GROUPS:
+            return CommandGroup(cmd_name)
+        return LazyCommand(_BY_NAME[cmd_name]) if cmd_name in _BY_NAME else None
+
+
+class CommandGroup(TyperGroup):
+    """The commands whose first word is that of a group."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None, context_settings=dict(_CONTEXT)
+        )
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Second words, in order."""
+        words = (command.name.split(" ") for command in COMMANDS)
+        return [rest[0] for first, *rest in words if rest and first == self.name]
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002
-        return LazyCommand(_BY_NAME[cmd_name]) if cmd_name in _BY_NAME else None
+        """The command of that second word."""
+        command = _BY_NAME.get(f"{self.name} {cmd_name}")
+        return LazyCommand(command) if command is not None else None
 
 
 app = typer.Typer(

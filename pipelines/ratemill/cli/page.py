@@ -40,6 +40,9 @@ def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
 
 def _print_period(console: Console, summary: PeriodSummary) -> None:
     state = "nothing to do: this run stands already" if summary.nothing_to_do else "drafts written"
+    if summary.closed is not None:
+        state = f"closed: {summary.closed['invoices']:,} documents issued on {summary.closed['issue_date']}; "
+        state += "nothing to do" if summary.nothing_to_do else "files were missing, and are there again"
     console.print()
     console.print(Text.assemble((f"{summary.period}  ", "bold"), state, (f"   run {summary.run_id}", "dim")))
     console.print()

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +55,16 @@ ByOption = Annotated[
         metavar="NAME",
         show_default=False,
         help="Who does this, for the audit log; else $RATEMILL_ACTOR, else the system's user name.",
+    ),
+]
+
+IssueDateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--issue-date",
+        metavar="YYYY-MM-DD",
+        show_default=False,
+        help="Day of issue; else today in the seller's time zone.",
     ),
 ]
 
@@ -118,6 +128,20 @@ def read_clock(as_of: str | None) -> datetime:
     if instant is None or instant.tzinfo is None:
         raise UsageError(f"--as-of: {as_of!r} is no instant; write it as 2026-11-01T03:00:00Z")
     return instant.astimezone(UTC)
+
+
+def read_issue_date(text: str | None) -> date | None:
+    """The day that ``--issue-date`` names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--issue-date: {text!r} is no day; write it as YYYY-MM-DD") from None
 
 
 def read_actor(by: str | None) -> str:

@@ -141,6 +141,8 @@ def invoice(
 ) -> None:
     """Draft the invoices of a rated period."""
     from ratemill.steps.check import check as check_step  # noqa: PLC0415
+    from ratemill.steps.correct import correct as correct_step  # noqa: PLC0415
+    from ratemill.steps.correct import stale_drafts  # noqa: PLC0415
     from ratemill.steps.invoice import invoice as invoice_step  # noqa: PLC0415
     from ratemill.steps.rate import rate as rate_step  # noqa: PLC0415
 
@@ -148,10 +150,25 @@ def invoice(
     with _working(command, workspace, as_of, json=json, quiet=quiet, log_format=log_format) as context:
         checked = check_step(context, read_period(period))
         rated = rate_step(context, checked)
-        invoices = invoice_step(context, checked, rated)
+        corrected = correct_step(context, checked)
+        invoices = invoice_step(context, checked, rated, corrected)
+        stale = [str(other) for other in stale_drafts(context.warehouse)]
+    lines = [f"run {rated.run_id}: {invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines drafted"]
+    lines += [f"  {finding.severity.value}: {finding}" for finding in corrected.findings(invoices)]
+    lines += [
+        f"  warning: the drafts of {other} still bill corrections that {checked.period} bills now"
+        f" → run: ratemill invoice --period {other}"
+        for other in stale
+    ]
     _say(
-        f"run {rated.run_id}: {invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines drafted",
-        {"run_id": rated.run_id, "invoices": invoices.invoices.height, "lines": invoices.lines.height},
+        "\n".join(lines),
+        {
+            "run_id": rated.run_id,
+            "invoices": invoices.invoices.height,
+            "lines": invoices.lines.height,
+            "findings": [finding.as_dict() for finding in corrected.findings(invoices)],
+            "stale_periods": stale,
+        },
         json=json,
     )
 
@@ -164,17 +181,26 @@ def report(
     quiet: QuietOption = False,
     log_format: LogFormatOption = "text",
 ) -> None:
-    """Write invoices, cost reports and files of a period."""
+    """Write invoices, cost reports and files of a period.
+
+    Of a closed period: invoices as they were issued, and reports of what was issued.
+    """
     from ratemill.steps.check import check as check_step  # noqa: PLC0415
+    from ratemill.steps.closed import issued_run  # noqa: PLC0415
     from ratemill.steps.rate import rate as rate_step  # noqa: PLC0415
     from ratemill.steps.report import report as report_step  # noqa: PLC0415
     from ratemill.steps.report import require_invoiced  # noqa: PLC0415
 
     command = f"ratemill report --period {period}"
     with _working(command, workspace, as_of, json=json, quiet=quiet, log_format=log_format) as context:
-        checked = check_step(context, read_period(period))
-        require_invoiced(context, checked)
-        files = report_step(context, checked, rate_step(context, checked))
+        one = read_period(period)
+        if context.warehouse.closed_period(one) is not None:
+            checked, rated = issued_run(context, one)
+        else:
+            checked = check_step(context, one)
+            require_invoiced(context, checked)
+            rated = rate_step(context, checked)
+        files = report_step(context, checked, rated)
         out = context.workspace.relative(context.workspace.out(checked.period))
     _say(f"{files:,} files in {out}", {"run_id": checked.run_id, "files": files, "out": out}, json=json)
 

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 FOLDER = "invoices"
 
 
+def invoice_stem(invoice_id: str, period: str, billing_account_id: str, currency: str) -> str:
+    """Where an invoice's files lie in the period's folder, without their endings.
+
+    A payer's invoice in a currency is called after both; other documents of the same (corrections, credit notes) have
+    what is different about their identity behind it.
+    """
+    usual = f"{period}-{billing_account_id}-{currency}"
+    rest = invoice_id.removeprefix(usual).removeprefix("-")
+    return f"{FOLDER}/{safe_name(billing_account_id)}-{currency}" + (f"-{safe_name(rest)}" if rest else "")
+
+
 def render_invoice_files(
     document: InvoiceDocument,
     lines: pl.DataFrame,
@@ -40,7 +51,12 @@ def render_invoice_files(
     Raises:
         UsageError: when a template of the user is wrong.
     """
-    stem = f"{FOLDER}/{safe_name(document.customer.account_id)}-{document.currency}"
+    stem = invoice_stem(
+        document.invoice_id,
+        period=document.period,
+        billing_account_id=document.customer.account_id,
+        currency=document.currency,
+    )
     yield f"{stem}.json", invoice_json(document)
     yield f"{stem}.csv", lines_csv(lines)
     if html:

@@ -34,6 +34,7 @@ Quantity = Annotated[Decimal, Shown("quantity")]
 Percent = Annotated[Decimal, Shown("percent")]
 Exact = Annotated[Decimal, Shown("exact")]
 Day = Annotated[date, Shown("day")]
+Month = Annotated[date, Shown("month")]
 Days = Annotated[tuple[date, date], Shown("days")]
 Country = Annotated[str, Shown("country")]
 
@@ -111,48 +112,95 @@ class CustomerParty:
 
 
 @dataclass(frozen=True)
+class Original:
+    """An issued invoice that is corrected."""
+
+    invoice_id: str
+    """Identity of the invoice."""
+    number: str
+    """Its number; empty where it is not known."""
+    issue_date: Day | None
+    """Its day of issue; none where it is not known."""
+
+
+@dataclass(frozen=True)
 class Line:
-    """One line: an account's and project's use of one SKU in one region under one price version."""
+    """One line: what was used of one SKU under one price version, or one other amount."""
 
     number: int
     """Number of the line, from 1."""
+    kind: str
+    """``usage``, ``recurring``, ``adjustment``, ``commitment`` (a shortfall) or ``correction``."""
+    account_id: str
+    """Account it is for."""
+    account_name: str
+    """Name of the account."""
+    project_id: str
+    """The project; empty: none."""
+    project_name: str
+    """Name of the project, else its id; empty: none."""
+    service: str
+    """Service of the SKU; empty: none."""
+    category: str
+    """FOCUS service category; empty: none."""
     sku_id: str
-    """The SKU."""
+    """The SKU; empty: none."""
+    sku_name: str
+    """Name of the SKU; empty: none."""
     description: str
-    """Name of the SKU."""
+    """What the line is for: the SKU of usage and corrections, the name of a fee, the reason of an adjustment."""
+    remark: str
+    """What else is said of it: why it is credited, or the SKU of a fee; empty: nothing."""
     region: str
     """Region; empty: none."""
     conditions: str
     """What else the price is for: time window and attributes, for example peak; empty: any."""
     price_id: str
-    """Price version."""
+    """Price version; empty: none."""
+    source_id: str
+    """The recurring fee, adjustment or commitment; empty: none."""
+    corrects_period: str
+    """Closed period that it corrects, YYYY-MM; empty: none."""
+    corrects: Original | None
+    """Invoice that it corrects, if there is one."""
     first_day: Day
-    """First local day with usage."""
+    """First local day it is for."""
     last_day: Day
-    """Last local day with usage."""
+    """Last local day it is for."""
     part_of_month: Days | None
-    """First and last day where the usage does not span the whole month; else none."""
-    quantity: Quantity
-    """Quantity that is priced."""
+    """First and last day where they do not span the whole month; else none."""
+    quantity: Quantity | None
+    """Quantity that is priced, of a correction the difference; none on amounts that are for no quantity."""
     unit: str
-    """Unit of the quantity and the price."""
+    """Unit of the quantity and the price; empty: none."""
     unit_price: UnitPrice | None
-    """Price of one unit; none where there are several: tiers, packages, or exchange rates of several days."""
+    """Price of one unit; none where there are several (tiers, packages, exchange rates of several days) or where the
+    quantity has none."""
     cost: Exact
     """Exact cost, before rounding."""
     amount: Amount
-    """Cost rounded half-up to the currency's minor unit."""
+    """Cost rounded half-up to the currency's minor unit, before discounts and credits."""
     rounding: Exact
     """``amount`` minus ``cost``."""
+    discount: Amount
+    """Its share of discounts, zero or negative."""
+    commitment: Amount
+    """Its share of discounts of commitments, zero or negative."""
+    credit: Amount
+    """Its share of promotional credits, zero or negative."""
+    net: Amount
+    """What is taxed: ``amount`` with its shares."""
     tax_code: str
     """Tax that applies."""
     tax_category: str
-    """Tax category of the SKU."""
+    """Tax category."""
+    tax_rate: Percent
+    """Rate in percent: 20 is 20 %."""
 
 
 @dataclass(frozen=True)
 class ServiceSection:
-    """The lines of one service."""
+    """The usage of one service."""
 
     name: str
     """Service, as customers know it."""
@@ -179,17 +227,117 @@ class ProjectSection:
 
 
 @dataclass(frozen=True)
+class OtherSection:
+    """The lines of one kind that are no usage: fees, adjustments, shortfalls."""
+
+    kind: str
+    """``recurring``, ``adjustment`` or ``commitment``; ``usage`` for amounts that are for no SKU."""
+    subtotal: Amount
+    """Sum of the lines' amounts."""
+    lines: tuple[Line, ...]
+    """Lines, by number."""
+
+
+@dataclass(frozen=True)
 class AccountSection:
-    """The projects of one account."""
+    """The lines of one account, corrections left out."""
 
     account_id: str
     """Account that used it."""
     name: str
     """Name of the account."""
     subtotal: Amount
-    """Sum of the projects' subtotals."""
+    """Sum of the projects' and the other sections' subtotals."""
     projects: tuple[ProjectSection, ...]
     """Projects, in the order of their first lines."""
+    others: tuple[OtherSection, ...]
+    """What is no usage, by kind."""
+
+
+@dataclass(frozen=True)
+class CorrectionSection:
+    """The corrections of one closed month."""
+
+    period: str
+    """The month that is corrected, YYYY-MM."""
+    first_day: Month
+    """Its first day."""
+    original: Original | None
+    """The invoice that is corrected; none where there was none that month."""
+    subtotal: Amount
+    """Sum of the lines' amounts."""
+    lines: tuple[Line, ...]
+    """Lines, by number; account and project are on each."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a deduction takes off one line."""
+
+    line: int
+    """Number of the line."""
+    amount: Amount
+    """Share of the amount."""
+
+
+@dataclass(frozen=True)
+class Deduction:
+    """One discount, discount of a commitment, or promotional credit, taken off before tax."""
+
+    number: int
+    """Order in which they were applied, from 1."""
+    kind: str
+    """``discount``, ``commitment`` or ``credit``."""
+    source_id: str
+    """The discount, commitment or credit."""
+    name: str
+    """What it is called."""
+    percent: Percent | None
+    """Percent, where it has one."""
+    amount: Amount
+    """What it takes off, negative."""
+    balance_left: Amount | None
+    """What is left of a credit afterwards; none on others."""
+    shares: tuple[Share, ...]
+    """How it is spread over lines."""
+
+
+@dataclass(frozen=True)
+class Prepaid:
+    """One prepaid credit that pays for the taxed total."""
+
+    credit_id: str
+    """The credit."""
+    name: str
+    """What it is called."""
+    amount: Amount
+    """What it pays, negative."""
+    balance_before: Amount
+    """What was left of it before."""
+    balance_left: Amount
+    """What is left of it afterwards."""
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """One commitment in the month."""
+
+    commitment_id: str
+    """The commitment."""
+    name: str
+    """What it is called."""
+    committed: Amount
+    """Amount committed to, for the days it is valid."""
+    used: Amount
+    """Usage that counts towards it, before discounts."""
+    shortfall: Amount
+    """What is billed for usage that was not made."""
+    discount: Amount
+    """What its discount takes off, zero or negative."""
+    days: int
+    """Days of the month on which it is valid."""
+    days_in_month: int
+    """Days of the month."""
 
 
 @dataclass(frozen=True)
@@ -214,18 +362,28 @@ class TaxLine:
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums."""
+    """The sums: subtotal + discount + commitment + credit = untaxed, + tax = total, + prepaid = due."""
 
+    subtotal: Amount
+    """Sum of the lines' amounts."""
+    discount: Amount
+    """Sum of the discounts, zero or negative."""
+    commitment: Amount
+    """Sum of the discounts of commitments, zero or negative."""
+    credit: Amount
+    """Sum of the promotional credits, zero or negative."""
     untaxed: Amount
-    """Sum of the lines."""
+    """What is left before tax."""
     tax: Amount
     """Sum of the taxes."""
     total: Amount
     """Untaxed plus tax."""
+    prepaid: Amount
+    """Sum of the prepaid credits that pay for it, zero or negative."""
     due: Amount
-    """What is to be paid."""
+    """What is to be paid; on a credit note, what is credited."""
     saving: Amount | None
-    """How much more the lines would cost at public prices; none where that is not known or not more."""
+    """How much more the usage would cost at public prices; none where that is not known or not more."""
 
 
 @dataclass(frozen=True)
@@ -262,10 +420,16 @@ class Computation:
 
 @dataclass(frozen=True)
 class InvoiceDocument:
-    """A whole invoice."""
+    """A whole invoice or credit note. On a credit note, what is credited is positive, in every field."""
 
     invoice_id: str
-    """Identity: period, billing account and currency."""
+    """Identity: period, billing account and currency; of a correction, with a suffix."""
+    document: str
+    """``invoice`` or ``credit_note``."""
+    is_credit_note: bool
+    """Whether it gives money back."""
+    corrects: Original | None
+    """Invoice that a credit note, or an invoice of corrections, is about; none on others."""
     number: str
     """Number given at issue; empty on a draft."""
     status: str
@@ -293,7 +457,15 @@ class InvoiceDocument:
     has_several_accounts: bool
     """Whether lines of more than one account are on it."""
     accounts: tuple[AccountSection, ...]
-    """The lines, by account, project and service."""
+    """The lines, by account, project and service; corrections left out."""
+    corrections: tuple[CorrectionSection, ...]
+    """Corrections of earlier months, by month."""
+    deductions: tuple[Deduction, ...]
+    """What is taken off before tax, in the order in which it was applied."""
+    prepaid: tuple[Prepaid, ...]
+    """Prepaid credits that pay for it."""
+    commitments: tuple[Commitment, ...]
+    """Commitments of the month, by commitment_id."""
     taxes: tuple[TaxLine, ...]
     """Taxes, by rate."""
     totals: Totals
@@ -305,16 +477,14 @@ class InvoiceDocument:
     computation: Computation
     """Where the figures come from."""
 
-    def lines(self) -> Iterator[tuple[AccountSection, ProjectSection, ServiceSection, Line]]:
-        """Every line with the sections it stands in, by line number."""
-        found = [
-            (account, project, service, line)
-            for account in self.accounts
-            for project in account.projects
-            for service in project.services
-            for line in service.lines
-        ]
-        yield from sorted(found, key=lambda each: each[3].number)
+    def lines(self) -> Iterator[Line]:
+        """Every line, by line number."""
+        sections: tuple[ServiceSection | OtherSection | CorrectionSection, ...] = (
+            *(service for account in self.accounts for project in account.projects for service in project.services),
+            *(other for account in self.accounts for other in account.others),
+            *self.corrections,
+        )
+        yield from sorted((line for section in sections for line in section.lines), key=lambda line: line.number)
 
 
 _WITH_CURRENCY: dict[str, Callable[[Any, str, str], str]] = {
@@ -325,6 +495,7 @@ _WITH_LANGUAGE: dict[str, Callable[[Any, str], str]] = {
     "country": formats.format_country,
     "day": formats.format_day,
     "exact": formats.format_exact,
+    "month": formats.format_month,
     "percent": formats.format_percent,
     "quantity": formats.format_quantity,
 }

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, localcontext
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,10 +18,14 @@ from ratemill.documents.charts import SERIES_COLOURS, stacked_days
 from ratemill.documents.environment import render
 from ratemill.documents.filenames import safe_name
 from ratemill.documents.formats import format_day, format_money, format_month
+from ratemill.documents.invoice_files import invoice_stem
 from ratemill.documents.report_model import (
     AccountReport,
+    Bill,
     Breakdown,
     Chart,
+    CommitmentRow,
+    CreditRow,
     Day,
     Document,
     Index,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
     from ratemill.config import Seller
     from ratemill.period import BillingPeriod
+    from ratemill.tables.invoices import Billed
 
 INDEX_FILE = "index.html"
 PROVIDER_FILE = "reports/provider.html"
@@ -66,11 +70,13 @@ _SHOWN_DAILY_SERVICES = len(SERIES_COLOURS)
 _KIND_NAMES = {
     "cap": "Monthly caps",
     "minimum": "Monthly minimums",
-    "recurring": "Recurring fees",
-    "adjustment": "Adjustments",
+    "recurring": costs.FEES,
+    "adjustment": costs.ADJUSTMENTS,
+    "commitment": costs.SHORTFALLS,
+    "correction": costs.CORRECTIONS,
     "discount": "Discounts",
-    "commitment": "Commitments",
-    "credit": "Credits",
+    costs.COMMITMENT_DISCOUNT: "Discounts of commitments",
+    "credit": "Promotional credits",
     "rounding": "Rounding of invoice lines to whole amounts",
 }
 
@@ -79,11 +85,6 @@ Record = dict[str, Any]
 
 _EXACT = Context(prec=80, traps=[InvalidOperation, Inexact])
 """Decimal's usual 28 digits are fewer than an exact cost can have; a digit that would be lost raises instead."""
-
-
-def invoice_path(billing_account_id: str, currency: str, ending: str) -> str:
-    """Where a file of an invoice lies, relative to the period's folder."""
-    return f"invoices/{safe_name(billing_account_id)}-{currency}.{ending}"
 
 
 def report_path(billing_account_id: str, currency: str) -> str:
@@ -111,35 +112,37 @@ def render_report_files(
     period: BillingPeriod,
     charges: pl.DataFrame | pl.LazyFrame,
     previous_charges: pl.DataFrame | pl.LazyFrame,
-    invoices: pl.DataFrame,
-    invoice_lines: pl.DataFrame,
-    tax_lines: pl.DataFrame,
+    billed: Billed,
     accounts: pl.DataFrame,
     projects: pl.DataFrame,
     skus: pl.DataFrame,
+    granted: pl.DataFrame,
+    drawn: pl.DataFrame,
     seller: Seller,
     run: RunFacts,
     environment: jinja2.Environment,
     default_zone: str = "UTC",
     invoice_formats: Sequence[str] = INVOICE_FORMATS,
+    originals: Mapping[str, Record] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Path (relative to the period's folder) and bytes of every report: accounts in order, the provider's, the index.
 
     Args:
         period: the month.
-        charges: its charges, all kinds, rounding included.
+        charges: its charges, all kinds, those of invoicing included.
         previous_charges: those of the month before; no rows where there are none.
-        invoices: the month's invoices; each gets a report.
-        invoice_lines: their lines, to prove that charges and invoices say the same.
-        tax_lines: their taxes.
+        billed: the month's invoices and credit notes; each payer and currency gets a report.
         accounts: the book's accounts.
         projects: the book's projects.
         skus: the book's SKUs.
+        granted: the book's credits.
+        drawn: credit_id, amount: what invoices use of each credit until the end of the month, the month's included.
         seller: who bills.
         run: what happened to the usage.
         environment: see :func:`ratemill.documents.environment.make_environment`.
         default_zone: IANA zone of accounts that name none.
         invoice_formats: endings of the files that each invoice was written to.
+        originals: invoice_id → row of INVOICES, of invoices that are corrected.
 
     Raises:
         InvariantError: when charges, lines and invoices don't add up to the same.
@@ -147,22 +150,24 @@ def render_report_files(
     """
     monthly = costs.monthly_costs(charges, previous_charges, skus=skus)
     bill_totals = costs.totals(monthly)
-    costs.check_adds_up(bill_totals, invoices, invoice_lines)
+    costs.check_adds_up(bill_totals, billed.invoices, billed.lines)
     daily = costs.daily_costs(charges, accounts=accounts, skus=skus, default_zone=default_zone)
     names = _Names.of(accounts, projects, skus, period)
     month = _Month(period, seller.name, run.run_id)
+    documents = _Documents(tuple(invoice_formats), originals or {})
     ordered = sorted(
-        invoices.iter_rows(named=True),
+        billed.invoices.iter_rows(named=True),
         key=lambda row: (
             names.account(row["billing_account_id"])[0].casefold(),
             row["billing_account_id"],
             row["currency"],
+            row["invoice_id"],
         ),
     )
     source = _AccountSource(
         month=month,
         names=names,
-        invoice_formats=tuple(invoice_formats),
+        documents=documents,
         totals=_grouped(bill_totals, costs.BILL),
         by={
             view.key: _grouped(costs.cost_by(monthly, *view.dimensions), costs.BILL) for view in _VIEWS if view.account
@@ -170,15 +175,44 @@ def render_report_files(
         movers=_grouped(costs.movers(monthly, "sku_id", "service", "sku_name"), costs.BILL),
         daily=_grouped(daily, costs.BILL),
         tags=_grouped(costs.tag_costs(charges), costs.BILL),
-        taxes=_grouped(tax_lines.sort("tax_code", "category", "rate"), ("invoice_id",)),
+        taxes=_grouped(_summed_taxes(billed, costs.BILL), costs.BILL),
     )
+    of_bill: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     for invoice in ordered:
-        path = report_path(invoice["billing_account_id"], invoice["currency"])
-        yield path, render_account_report(_account_report(invoice, source), environment).encode()
-    provider = _provider_report(monthly, daily, invoices, tax_lines, month=month, names=names, run=run)
+        of_bill[invoice["billing_account_id"], invoice["currency"]].append(invoice)
+    for bill, invoices in of_bill.items():
+        report = _account_report(bill, invoices, source)
+        yield report_path(*bill), render_account_report(report, environment).encode()
+    balances = costs.outstanding_credits(granted, drawn, billed.credits, at=period.end(default_zone))
+    provider = _provider_report(monthly, daily, billed, balances, month=month, names=names, run=run)
     yield PROVIDER_FILE, render_provider_report(provider, environment).encode()
-    index = _index(ordered, month=month, names=names, run=run, formats=source.invoice_formats)
+    index = _index(ordered, month=month, names=names, run=run, documents=documents)
     yield INDEX_FILE, render_index(index, environment).encode()
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """How invoices and credit notes are called, and where their files are."""
+
+    formats: tuple[str, ...]
+    originals: Mapping[str, Record]
+
+    def bill(self, invoice: Record, *, base: str = "") -> Bill:
+        stem = invoice_stem(
+            invoice["invoice_id"],
+            period=invoice["period"],
+            billing_account_id=invoice["billing_account_id"],
+            currency=invoice["currency"],
+        )
+        corrected = invoice["corrects_invoice_id"] or ""
+        return Bill(
+            kind="Credit note" if invoice["document"] == "credit_note" else "Invoice",
+            name=invoice["number"] or invoice["invoice_id"],
+            status=invoice["status"],
+            corrects=self.originals.get(corrected, {}).get("number") or corrected,
+            total=invoice["total_amount"],
+            documents=tuple(Document(ending.upper(), f"{base}{stem}.{ending}") for ending in self.formats),
+        )
 
 
 @dataclass(frozen=True)
@@ -206,8 +240,9 @@ class _Names:
     def project(self, project_id: str | None) -> tuple[str, str]:
         return ("No project", "") if project_id is None else _named(project_id, self.projects)
 
-    def sku(self, sku_id: str) -> tuple[str, str]:
-        return _named(sku_id, self.skus)
+    def sku(self, row: Record) -> tuple[str, str]:
+        """Of a row with sku_id and sku_name; what is for no SKU has a name alone."""
+        return (row["sku_name"], "") if row["sku_id"] is None else _named(row["sku_id"], self.skus)
 
 
 @dataclass(frozen=True)
@@ -260,7 +295,7 @@ _VIEWS = (
           provider=False),
     _View("region", "By region", "Region", ("region",), lambda _, row: (row["region"] or "No region", "")),
     _View("category", "By category", "Category", ("category",), lambda _, row: (row["category"], "")),
-    _View("sku", "By SKU", "SKU", ("sku_id",), lambda names, row: names.sku(row["sku_id"])),
+    _View("sku", "By SKU", "SKU", ("sku_id", "sku_name"), lambda names, row: names.sku(row)),
 )  # fmt: skip
 
 
@@ -270,7 +305,7 @@ class _AccountSource:
 
     month: _Month
     names: _Names
-    invoice_formats: tuple[str, ...]
+    documents: _Documents
     totals: Mapping[tuple[str, ...], list[Record]]
     by: Mapping[str, Mapping[tuple[str, ...], list[Record]]]
     movers: Mapping[tuple[str, ...], list[Record]]
@@ -279,12 +314,11 @@ class _AccountSource:
     taxes: Mapping[tuple[str, ...], list[Record]]
 
 
-def _account_report(invoice: Record, source: _AccountSource) -> AccountReport:
-    bill = (invoice["billing_account_id"], invoice["currency"])
+def _account_report(bill: tuple[str, str], invoices: Sequence[Record], source: _AccountSource) -> AccountReport:
     names = source.names
     customer, _ = names.account(bill[0])
-    summary = _summary(bill[1], source.totals[bill], untaxed=invoice["untaxed_amount"], tax=invoice["tax_amount"])
-    movers, other_change = _movers(source.movers.get(bill, []), summary, lambda row: names.sku(row["sku_id"]))
+    summary = _summary(bill[1], source.totals[bill], invoices)
+    movers, other_change = _movers(source.movers.get(bill, []), summary, names.sku)
     breakdowns = [
         _breakdown(view, source.by[view.key].get(bill, []), names, summary)
         for view in _VIEWS
@@ -295,9 +329,8 @@ def _account_report(invoice: Record, source: _AccountSource) -> AccountReport:
         page=source.month.page(f"Cost report, {customer}"),
         customer=customer,
         billing_account_id=bill[0],
-        invoice_id=invoice["invoice_id"],
-        status=invoice["status"],
-        documents=_documents(bill, source.invoice_formats, base="../"),
+        is_draft=any(invoice["status"] == "draft" for invoice in invoices),
+        bills=tuple(source.documents.bill(invoice, base="../") for invoice in invoices),
         index_href=f"../{INDEX_FILE}",
         summary=summary,
         chart=_chart(daily, source.month, summary.currency),
@@ -306,15 +339,15 @@ def _account_report(invoice: Record, source: _AccountSource) -> AccountReport:
         breakdowns=tuple(breakdowns),
         tags=_tag_breakdowns(source.tags.get(bill, []), summary),
         days=_days(daily, summary),
-        taxes=_taxes(source.taxes.get((invoice["invoice_id"],), [])),
+        taxes=_taxes(source.taxes.get(bill, [])),
     )
 
 
 def _provider_report(
     monthly: pl.DataFrame,
     daily: pl.DataFrame,
-    invoices: pl.DataFrame,
-    tax_lines: pl.DataFrame,
+    billed: Billed,
+    balances: pl.DataFrame,
     *,
     month: _Month,
     names: _Names,
@@ -327,29 +360,31 @@ def _provider_report(
         if view.provider
     }
     customer_movers = _grouped(costs.movers(monthly, "billing_account_id", within=within), within)
-    sku_movers = _grouped(costs.movers(monthly, "sku_id", within=within), within)
-    billed = _grouped(invoices, within)
+    sku_movers = _grouped(costs.movers(monthly, "sku_id", "sku_name", within=within), within)
+    invoices = _grouped(billed.invoices, within)
     days = _grouped(daily, within)
-    taxes = _grouped(_taxes_by_currency(tax_lines, invoices), within)
+    taxes = _grouped(_summed_taxes(billed, within), within)
+    commitments = _grouped(_commitments(billed), within)
+    credits_of = _grouped(balances, within)
     sections = []
     for key, rows in _grouped(costs.totals(monthly, within=within), within).items():
-        here = billed.get(key, [])
-        summary = _summary(
-            key[0],
-            rows,
-            untaxed=_sum(row["untaxed_amount"] for row in here),
-            tax=_sum(row["tax_amount"] for row in here),
-        )
+        here = invoices.get(key, [])
+        notes = sum(row["document"] == "credit_note" for row in here)
+        summary = _summary(key[0], rows, here)
         reported = {row["billing_account_id"] for row in here}
         link = _report_link(reported, summary.currency)
         by_customer, other_by_customer = _movers(
             customer_movers[key], summary, lambda row: names.account(row["billing_account_id"]), link
         )
-        by_sku, other_by_sku = _movers(sku_movers[key], summary, lambda row: names.sku(row["sku_id"]))
+        by_sku, other_by_sku = _movers(sku_movers[key], summary, names.sku)
         sections.append(
             ProviderSection(
                 summary=summary,
-                invoices=len(here),
+                invoices=len(here) - notes,
+                credit_notes=notes,
+                commitments=tuple(_commitment(row, names) for row in commitments.get(key, [])),
+                credits=tuple(_credit(row, names) for row in credits_of.get(key, [])),
+                credits_left=_sum(row["left"] for row in credits_of.get(key, [])),
                 chart=_chart(days.get(key, []), month, summary.currency),
                 customer_movers=by_customer,
                 other_customer_change=other_by_customer,
@@ -378,35 +413,68 @@ def _provider_report(
     )
 
 
-def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: RunFacts, formats: Sequence[str]) -> Index:
+def _commitments(billed: Billed) -> pl.DataFrame:
+    """The month's commitments with who made them, the largest shortfall first."""
+    payers = billed.invoices.select("invoice_id", "billing_account_id")
+    return billed.commitments.join(payers, on="invoice_id", how="left", validate="m:1").sort(
+        "currency", "shortfall_amount", "billing_account_id", "commitment_id", descending=[False, True, False, False]
+    )
+
+
+def _commitment(row: Record, names: _Names) -> CommitmentRow:
+    return CommitmentRow(
+        customer=names.account(row["billing_account_id"])[0],
+        name=row["description"],
+        committed=row["committed_amount"],
+        used=row["eligible_amount"],
+        shortfall=row["shortfall_amount"],
+        discount=row["discount_amount"],
+    )
+
+
+def _credit(row: Record, names: _Names) -> CreditRow:
+    return CreditRow(
+        customer=names.account(row["account_id"])[0],
+        name=row["note"],
+        kind=row["kind"],
+        expires=None if row["expires_on"] is None else row["expires_on"].date(),
+        used=row["used"],
+        left=row["left"],
+    )
+
+
+def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: RunFacts, documents: _Documents) -> Index:
     rows = [
         IndexRow(
             customer=names.account(row["billing_account_id"])[0],
             billing_account_id=row["billing_account_id"],
-            invoice_id=row["invoice_id"],
             currency=row["currency"],
-            status=row["status"],
+            bill=documents.bill(row),
             untaxed=row["untaxed_amount"],
             tax=row["tax_amount"],
-            total=row["total_amount"],
-            documents=_documents((row["billing_account_id"], row["currency"]), formats),
+            due=row["due_amount"],
             report_href=report_path(row["billing_account_id"], row["currency"]),
         )
         for row in invoices
     ]
-    by_currency: defaultdict[str, list[IndexRow]] = defaultdict(list)
-    for row in rows:
-        by_currency[row.currency].append(row)
-    totals = [
-        IndexTotal(
-            currency=currency,
-            invoices=len(here),
-            untaxed=_sum(row.untaxed for row in here),
-            tax=_sum(row.tax for row in here),
-            total=_sum(row.total for row in here),
+    by_currency: defaultdict[str, list[Record]] = defaultdict(list)
+    for row in invoices:
+        by_currency[row["currency"]].append(row)
+    totals = []
+    for currency, here in sorted(by_currency.items()):
+        notes = sum(row["document"] == "credit_note" for row in here)
+        totals.append(
+            IndexTotal(
+                currency=currency,
+                invoices=len(here) - notes,
+                credit_notes=notes,
+                untaxed=_sum(row["untaxed_amount"] for row in here),
+                tax=_sum(row["tax_amount"] for row in here),
+                total=_sum(row["total_amount"] for row in here),
+                due=_sum(row["due_amount"] for row in here),
+                prepaid=_sum(row["prepaid_amount"] for row in here),
+            )
         )
-        for currency, here in sorted(by_currency.items())
-    ]
     return Index(
         page=month.page("Invoices and reports"),
         provider_href=PROVIDER_FILE,
@@ -416,13 +484,22 @@ def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: Run
     )
 
 
-def _summary(currency: str, totals: Sequence[Record], *, untaxed: Decimal, tax: Decimal) -> Summary:
+def _summary(currency: str, totals: Sequence[Record], invoices: Sequence[Record]) -> Summary:
+    """Of one bill, or of all bills in a currency: ``invoices`` are their documents."""
     (row,) = totals
+
+    def total(column: str) -> Decimal:
+        return _sum(invoice[column] for invoice in invoices)
+
     return Summary(
         currency=currency,
-        total=_sum([untaxed, tax]),
-        untaxed=untaxed,
-        tax=tax,
+        total=total("total_amount"),
+        untaxed=total("untaxed_amount"),
+        tax=total("tax_amount"),
+        due=total("due_amount"),
+        prepaid=total("prepaid_amount"),
+        gross=row["gross_cost"],
+        deductions=row["deductions"],
         previous=row["previous_cost"],
         change=row["change"],
         change_percent=_percent(row["change"], row["previous_cost"]),
@@ -461,7 +538,13 @@ def _breakdown(
     link: Link = _no_link,
 ) -> Breakdown:
     items = [
-        (*view.name(names, row), row["cost"], row["previous_cost"], link(row))
+        _Item(
+            *view.name(names, row),
+            cost=row["cost"],
+            deductions=row["deductions"],
+            previous=row["previous_cost"],
+            href=link(row),
+        )
         for row in records
         if row["charges"] or row["previous_charges"] or row["cost"] or row["previous_cost"]
     ]
@@ -470,42 +553,60 @@ def _breakdown(
     )
 
 
+@dataclass(frozen=True)
+class _Item:
+    """What a row of a table of costs is made of."""
+
+    name: str
+    note: str
+    cost: Decimal
+    deductions: Decimal = ZERO
+    previous: Decimal = ZERO
+    href: str = ""
+
+
 def _table(
     anchor: str,
     title: str,
     heading: str,
-    items: Sequence[tuple[str, str, Decimal, Decimal, str]],
+    items: Sequence[_Item],
     *,
     whole: Decimal,
     compares: bool,
-    note: str = "",
 ) -> Breakdown:
-    """A table of (name, note, cost, previous, link); what is beyond its length is summed up in one row."""
-    longest = max((item[2] for item in items), default=ZERO)
+    """A table of costs; what is beyond its length is summed up in one row."""
+    longest = max((item.cost for item in items), default=ZERO)
 
-    def row(name: str, note: str, cost: Decimal, previous: Decimal, href: str = "") -> Row:
+    def row(item: _Item) -> Row:
+        change = _minus(item.cost, item.previous)
         return Row(
-            name=name,
-            note=note,
-            cost=cost,
-            previous=previous,
-            change=_minus(cost, previous),
-            change_percent=_percent(_minus(cost, previous), previous),
-            share_percent=_percent(cost, whole),
-            bar_percent=max(min(_percent(cost, longest) or ZERO, Decimal(100)), ZERO),
-            href=href,
+            name=item.name,
+            note=item.note,
+            cost=item.cost,
+            gross=_minus(item.cost, item.deductions),
+            deductions=item.deductions,
+            previous=item.previous,
+            change=change,
+            change_percent=_percent(change, item.previous),
+            share_percent=_percent(item.cost, whole),
+            bar_percent=max(min(_percent(item.cost, longest) or ZERO, Decimal(100)), ZERO),
+            href=item.href,
+        )
+
+    def summed(name: str, several: Sequence[_Item]) -> _Item:
+        return _Item(
+            name,
+            "",
+            cost=_sum(item.cost for item in several),
+            deductions=_sum(item.deductions for item in several),
+            previous=_sum(item.previous for item in several),
         )
 
     def rows(most: int) -> tuple[Row, ...]:
-        shown = list(starmap(row, items[:most]))
         rest = items[most:]
-        if rest:
-            cost, previous = _sum(item[2] for item in rest), _sum(item[3] for item in rest)
-            shown.append(row(f"{len(rest)} more", "", cost, previous))
-        return tuple(shown)
+        return tuple(row(item) for item in (*items[:most], *([summed(f"{len(rest)} more", rest)] if rest else [])))
 
     short = len(items) <= _SHOWN_ROWS + 2
-    total = row("Total", "", _sum(i[2] for i in items), _sum(i[3] for i in items))
     return Breakdown(
         anchor=anchor,
         title=title,
@@ -513,9 +614,9 @@ def _table(
         rows=rows(len(items) if short else _SHOWN_ROWS),
         every_row=() if short else rows(_LONGEST_TABLE),
         count=len(items),
-        total=total,
-        note=note,
+        total=row(summed("Total", items)),
         compares=compares,
+        deducts=any(item.deductions for item in items),
     )
 
 
@@ -533,25 +634,20 @@ def _tag_breakdowns(records: Sequence[Record], summary: Summary) -> tuple[Breakd
     ):
         rows = by_key[key]
         items = [
-            ("Not tagged" if row["value"] is None else row["value"] or "(empty)", "", _shown(row["cost"], summary))
-            for row in rows
-            if not row["is_rounding"]
+            _Item(_tag_name(row), "", _shown(row["cost"], summary)) for row in rows if row["part"] != costs.ROUNDED
         ]
         # What is shown has to add up: costs by tag are no whole cents, and the rounding of invoice lines has no tags.
-        rounding = _minus(summary.untaxed, _sum(item[2] for item in items))
+        rounding = _minus(summary.untaxed, _sum(item.cost for item in items))
         if rounding:
-            items.append(("Rounding", "", rounding))
-        tables.append(
-            _table(
-                f"tag-{number}",
-                key,
-                "Value",
-                [(*item, ZERO, "") for item in items],
-                whole=summary.untaxed,
-                compares=False,
-            )
-        )
+            items.append(_Item("Rounding", "", rounding))
+        tables.append(_table(f"tag-{number}", key, "Value", items, whole=summary.untaxed, compares=False))
     return tuple(tables)
+
+
+def _tag_name(row: Record) -> str:
+    if row["value"] is None:
+        return "Not tagged" if row["part"] == costs.USED else "Fees, discounts, credits and corrections"
+    return row["value"] or "(empty)"
 
 
 def _days(records: Sequence[Record], summary: Summary) -> tuple[Day, ...]:
@@ -574,7 +670,8 @@ def _days(records: Sequence[Record], summary: Summary) -> tuple[Day, ...]:
 def _chart(records: Sequence[Record], month: _Month, currency: str) -> Chart | None:
     """Cost per day of the month, the largest services apart, the others in one colour.
 
-    The legend's sums are those of the table by service: with rounding and with charges that belong to no day.
+    The legend's sums are those of the table by service: with rounding, discounts, and all else that belongs to no day.
+    What has no day at all (fees, corrections) is left to the tables.
     """
     costs_of: defaultdict[str, dict[date, Decimal]] = defaultdict(dict)
     total: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
@@ -583,7 +680,7 @@ def _chart(records: Sequence[Record], month: _Month, currency: str) -> Chart | N
         if row["day"] is not None:
             days = costs_of[row["service"]]
             days[row["day"]] = _sum([days.get(row["day"], ZERO), row["cost"]])
-    ranked = sorted(total, key=lambda service: (total[service].copy_negate(), service))
+    ranked = sorted(costs_of, key=lambda service: (total[service].copy_negate(), service))
     if not any(any(days.values()) for days in costs_of.values()):
         return None
     groups = [(service, [service]) for service in ranked]
@@ -639,9 +736,11 @@ def _movers(
     return tuple(shown), _minus(summary.change, _sum(mover.change for mover in shown))
 
 
-def _taxes_by_currency(tax_lines: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
-    key = ["currency", "tax_code", "category", "kind", "rate"]
-    joined = tax_lines.lazy().join(invoices.lazy().select("invoice_id", "currency"), on="invoice_id", validate="m:1")
+def _summed_taxes(billed: Billed, within: Sequence[str]) -> pl.DataFrame:
+    key = [*within, "tax_code", "category", "kind", "rate"]
+    joined = billed.taxes.lazy().join(
+        billed.invoices.lazy().select("invoice_id", *within), on="invoice_id", validate="m:1"
+    )
     return collect(joined.group_by(key).agg(pl.col("base_amount", "tax_amount").sum()).sort(key))
 
 
@@ -650,10 +749,6 @@ def _taxes(records: Iterable[Record]) -> tuple[TaxRow, ...]:
         TaxRow(row["tax_code"], row["category"], row["kind"], row["rate"], row["base_amount"], row["tax_amount"])
         for row in records
     )
-
-
-def _documents(bill: tuple[str, str], formats: Sequence[str], *, base: str = "") -> tuple[Document, ...]:
-    return tuple(Document(ending.upper(), base + invoice_path(*bill, ending)) for ending in formats)
 
 
 def _grouped(frame: pl.DataFrame, key: Sequence[str]) -> dict[tuple[str, ...], list[Record]]:

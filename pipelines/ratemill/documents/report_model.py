@@ -29,6 +29,10 @@ class Row:
     """Smaller, behind the name: the id, where the name is something else."""
     cost: Decimal
     """This month, before tax."""
+    gross: Decimal
+    """The same before discounts and credits."""
+    deductions: Decimal
+    """What discounts and credits take off, zero or negative; ``gross`` with them is the cost."""
     previous: Decimal
     """Last month, before tax."""
     change: Decimal
@@ -61,10 +65,10 @@ class Breakdown:
     """How many rows there are, left out ones included."""
     total: Row
     """Sum of the rows: the untaxed total."""
-    note: str = ""
-    """A sentence to show under the table."""
     compares: bool = True
     """Whether last month's numbers are meaningful in this table."""
+    deducts: bool = False
+    """Whether discounts and credits take anything off in this table."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Day:
     """Cost of one local day."""
 
     day: date | None
-    """None: what belongs to no day (fees, rounding)."""
+    """None: what belongs to no day (fees, discounts, corrections, rounding)."""
     name: str
     """What it is, where ``day`` is None."""
     cost: Decimal
@@ -129,6 +133,14 @@ class Summary:
     """Untaxed plus tax."""
     untaxed: Decimal
     tax: Decimal
+    due: Decimal
+    """Total less what prepaid credits pay."""
+    prepaid: Decimal
+    """What prepaid credits pay, zero or negative."""
+    gross: Decimal
+    """Untaxed, before discounts and credits."""
+    deductions: Decimal
+    """What discounts and promotional credits take off, zero or negative."""
     previous: Decimal
     """Untaxed, last month."""
     change: Decimal
@@ -136,13 +148,14 @@ class Summary:
     has_previous: bool
     """Whether there is anything in last month to compare with."""
     list_cost: Decimal
-    """At public prices, of the charges that have one."""
+    """At public prices, of the usage that has one."""
     saving: Decimal
-    """``list_cost`` minus what the same charges cost at the prices that applied; negative: dearer than public."""
+    """``list_cost`` minus what the same usage costs at the prices that applied, before discounts; negative: dearer than
+    public."""
     saving_percent: Decimal | None
     """Saving in percent of ``list_cost``."""
     unlisted: Decimal
-    """Cost of charges that no public price exists for, fees among them; rounding left out."""
+    """Cost of usage that no public price exists for."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,24 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Bill:
+    """One invoice or credit note."""
+
+    kind: str
+    """Invoice or Credit note."""
+    name: str
+    """Its number, else its identity."""
+    status: str
+    """draft or issued."""
+    corrects: str
+    """Number (else identity) of the invoice that it corrects; empty: none."""
+    total: Decimal
+    """With tax; negative on a credit note."""
+    documents: tuple[Document, ...]
+    """It in every format."""
+
+
+@dataclass(frozen=True)
 class AccountReport:
     """Costs of one billing account in one currency."""
 
@@ -193,11 +224,10 @@ class AccountReport:
     customer: str
     """Name of the billing account."""
     billing_account_id: str
-    invoice_id: str
-    status: str
-    """draft or issued."""
-    documents: tuple[Document, ...]
-    """The invoice in every format."""
+    is_draft: bool
+    """Whether any of the bills may still change."""
+    bills: tuple[Bill, ...]
+    """The invoice, then corrections that are documents of their own."""
     index_href: str
     """The index page."""
     summary: Summary
@@ -217,12 +247,51 @@ class AccountReport:
 
 
 @dataclass(frozen=True)
+class CommitmentRow:
+    """One customer's commitment in the month."""
+
+    customer: str
+    name: str
+    committed: Decimal
+    used: Decimal
+    """Usage that counts towards it, before discounts."""
+    shortfall: Decimal
+    """What was billed for usage that was not made."""
+    discount: Decimal
+    """Zero or negative."""
+
+
+@dataclass(frozen=True)
+class CreditRow:
+    """One customer's credit at the end of the month."""
+
+    customer: str
+    name: str
+    kind: str
+    """promotional or prepaid."""
+    expires: date | None
+    """First day on which it can no longer be used (UTC); None: never expires."""
+    used: Decimal
+    """What the month's invoices use of it."""
+    left: Decimal
+    """What is left of it."""
+
+
+@dataclass(frozen=True)
 class ProviderSection:
     """Revenue in one currency."""
 
     summary: Summary
     invoices: int
     """Number of invoices."""
+    credit_notes: int
+    """Number of credit notes."""
+    commitments: tuple[CommitmentRow, ...]
+    """Commitments of the month, the largest shortfall first."""
+    credits: tuple[CreditRow, ...]
+    """Credits that were used or have something left, the largest rest first."""
+    credits_left: Decimal
+    """Sum of what is left: what the seller still owes."""
     chart: Chart | None
     """Revenue per day by service."""
     customer_movers: tuple[Mover, ...]
@@ -262,29 +331,32 @@ class ProviderReport:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One invoice and where its documents are."""
+    """One invoice or credit note and where its documents are."""
 
     customer: str
     billing_account_id: str
-    invoice_id: str
     currency: str
-    status: str
+    bill: Bill
     untaxed: Decimal
     tax: Decimal
-    total: Decimal
-    documents: tuple[Document, ...]
+    due: Decimal
+    """Total less what prepaid credits pay."""
     report_href: str
 
 
 @dataclass(frozen=True)
 class IndexTotal:
-    """All invoices in one currency."""
+    """All invoices and credit notes in one currency."""
 
     currency: str
     invoices: int
+    credit_notes: int
     untaxed: Decimal
     tax: Decimal
     total: Decimal
+    due: Decimal
+    prepaid: Decimal
+    """What prepaid credits pay, zero or negative."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +366,7 @@ class Index:
     page: Page
     provider_href: str
     rows: tuple[IndexRow, ...]
-    """By customer's name, then id, then currency."""
+    """By customer's name, then id, currency, and identity of the document."""
     totals: tuple[IndexTotal, ...]
     """One per currency."""
     run: RunFacts

@@ -24,25 +24,15 @@ def invoice_json(document: InvoiceDocument) -> bytes:
     """The invoice as UTF-8 JSON, names sorted, lines flat and in order, decimals as text, texts unchanged.
 
     Amounts have the decimals of the currency's minor unit, other numbers no trailing zeros, days are YYYY-MM-DD.
+    On a credit note, what is credited is positive, as on paper; the CSV has the tables' signs.
     """
     content = {
         name: value
         for name, value in _fields(document, document.currency).items()
-        if name not in {"accounts", "has_several_accounts", "line_count", "is_draft"}
+        if name not in {"accounts", "corrections", "has_several_accounts", "line_count", "is_draft", "is_credit_note"}
     }
     content["format"] = JSON_FORMAT
-    content["lines"] = [
-        _fields(line, document.currency)
-        | {
-            "account_id": account.account_id,
-            "account_name": account.name,
-            "project_id": project.project_id,
-            "project_name": project.name,
-            "service": service.name,
-            "category": service.category,
-        }
-        for account, project, service, line in document.lines()
-    ]
+    content["lines"] = [_fields(line, document.currency) for line in document.lines()]
     for line in content["lines"]:
         del line["part_of_month"]  # first_day and last_day say it
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, indent=2, allow_nan=False)

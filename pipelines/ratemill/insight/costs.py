@@ -8,7 +8,10 @@ Pure: frames in, small frames out, exact decimals. The order of work:
    currency for the whole provider. Currencies are never added up.
 3. :func:`check_adds_up` proves that the numbers are those of the invoices.
 
-Every charge counts, rounding too, so every breakdown adds up to the untaxed total to the last digit.
+Every charge counts, rounding too, so every breakdown adds up to the untaxed total to the last digit. What discounts,
+discounts of commitments and promotional credits take off a service is netted inside it, with the cost before them
+beside it; what is no use of this month (fees without a SKU, adjustments, shortfalls, corrections of earlier months) is
+named for itself and distorts no service.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ratemill.tables.columns import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 BILL = ("billing_account_id", "currency")
 """One invoice and one account report."""
@@ -34,12 +38,23 @@ PROVIDER = ("currency",)
 
 OTHER = "Other"
 """Service and category of a charge whose SKU is not in the book."""
+FEES = "Recurring fees"
+ADJUSTMENTS = "Adjustments"
+SHORTFALLS = "Commitment shortfalls"
+CORRECTIONS = "Corrections of earlier months"
+CREDITS = "Credits on fees and adjustments"
+"""Service, category and SKU name of what is for no SKU, or no use of this month."""
+
+COMMITMENT_DISCOUNT = "commitment_discount"
+"""Kind of the discounts of commitments, which charges call ``commitment``, like the shortfalls."""
 
 _MONTHLY_KEY = (*BILL, "account_id", "project_id", "sku_id", "region", "pricing_unit")
 _MEASURES = {
     "quantity": QUANTITY,
     "previous_quantity": QUANTITY,
     "cost": COST,
+    "gross_cost": COST,
+    "deductions": COST,
     "previous_cost": COST,
     "list_cost": COST,
     "listed_cost": COST,
@@ -51,9 +66,11 @@ _MEASURES = {
 
 - ``quantity``, ``previous_quantity``: in the pricing unit.
 - ``cost``, ``previous_cost``: what was billed before tax, this month and last month.
-- ``list_cost``: cost at public prices of this month's charges that have one; ``listed_cost``: cost of the same charges
-  at the prices that applied. The difference is what the customer saved. ``unlisted_cost``: cost of this month's
-  charges without a public price, rounding left out.
+- ``gross_cost``: this month before discounts and credits; ``deductions``: what they take off, negative. Their sum is
+  ``cost``.
+- ``list_cost``: cost at public prices of this month's usage that has one; ``listed_cost``: cost of the same usage at
+  the prices that applied, before discounts. The difference is what the customer's prices save. ``unlisted_cost``: cost
+  of this month's usage without a public price.
 - ``charges``, ``previous_charges``: number of charges, rounding left out.
 """
 
@@ -64,6 +81,11 @@ PRICE_CHANGED = "price"
 BOTH_CHANGED = "quantity and price"
 UNCHANGED = "unchanged"
 REASONS = (NEW, GONE, QUANTITY_CHANGED, PRICE_CHANGED, BOTH_CHANGED, UNCHANGED)
+
+USED = "usage"
+BESIDES = "other"
+ROUNDED = "rounding"
+"""Parts of a bill by tag."""
 
 _MINOR_EFFECT = 20
 """An effect of less than one in this many parts of the other is not named as a reason."""
@@ -78,7 +100,8 @@ def monthly_costs(
     """Both months' charges added up by account, project, SKU and region.
 
     Columns: the keys ``billing_account_id, currency, account_id, project_id, sku_id, region, pricing_unit``, the SKU's
-    ``service, category, sku_name``, and the measures described at ``_MEASURES``. Sorted by key.
+    ``service, category, sku_name``, and the measures described at ``_MEASURES``. Sorted by key and SKU name. What is no
+    use of this month has no SKU, and its name in all three.
     """
     now = pl.col("is_current")
     counted = pl.col("charge_kind") != "rounding"
@@ -87,24 +110,30 @@ def monthly_costs(
             charges.lazy().select(*_CHARGE_COLUMNS, is_current=pl.lit(True)),
             previous_charges.lazy().select(*_CHARGE_COLUMNS, is_current=pl.lit(False)),
         ]
-    )
-    listed = now & pl.col("list_cost").is_not_null()
-    summed = both.group_by(_MONTHLY_KEY).agg(
+    ).pipe(_by_item)
+    deducted = pl.col("charge_kind").is_in(_DEDUCTIONS)
+    used = now & pl.col("charge_kind").is_in(_USE)
+    listed = used & pl.col("list_cost").is_not_null()
+    summed = both.group_by(*_MONTHLY_KEY, "item").agg(
         _sum("pricing_quantity", now, QUANTITY).alias("quantity"),
         _sum("pricing_quantity", ~now, QUANTITY).alias("previous_quantity"),
         _sum("cost", now, COST).alias("cost"),
+        _sum("cost", now & ~deducted, COST).alias("gross_cost"),
+        _sum("cost", now & deducted, COST).alias("deductions"),
         _sum("cost", ~now, COST).alias("previous_cost"),
         _sum("list_cost", listed, COST).alias("list_cost"),
         _sum("contracted_cost", listed, COST).alias("listed_cost"),
-        _sum("cost", now & counted & pl.col("list_cost").is_null(), COST).alias("unlisted_cost"),
+        _sum("cost", used & pl.col("list_cost").is_null(), COST).alias("unlisted_cost"),
         (now & counted).sum().cast(pl.Int64).alias("charges"),
         (~now & counted).sum().cast(pl.Int64).alias("previous_charges"),
     )
     named = summed.join(_sku_names(skus), on="sku_id", how="left", validate="m:1").with_columns(
-        pl.col("service", "category").fill_null(OTHER), pl.col("sku_name").fill_null(pl.col("sku_id"))
+        pl.coalesce("item", "service", pl.lit(OTHER)).alias("service"),
+        pl.coalesce("item", "category", pl.lit(OTHER)).alias("category"),
+        pl.coalesce("item", "sku_name", "sku_id").alias("sku_name"),
     )
     keys = [*_MONTHLY_KEY, "service", "category", "sku_name"]
-    return collect(named.select(*keys, *_MEASURES).sort(_MONTHLY_KEY))
+    return collect(named.select(*keys, *_MEASURES).sort(*_MONTHLY_KEY, "sku_name"))
 
 
 def cost_by(monthly: pl.DataFrame, *dimensions: str, within: Sequence[str] = BILL) -> pl.DataFrame:
@@ -134,19 +163,21 @@ def daily_costs(
     """Cost by local day and service, per billing account and currency.
 
     A usage charge's day is the one that it starts on in the billing account's time zone. Other charges belong to no
-    day: ``day`` is null and ``charge_kind`` says what they are (it is ``usage`` for every row with a day).
+    day: ``day`` is null and ``charge_kind`` says what they are (it is ``usage`` for every row with a day; discounts of
+    commitments are ``COMMITMENT_DISCOUNT``).
     Columns: ``billing_account_id, currency, day, charge_kind, service, cost``; sorted by these, cost left out.
     """
     usage = pl.col("charge_kind") == "usage"
     hours = (
         charges.lazy()
         .with_columns(charge_start=pl.when(usage).then("charge_start"))
-        .group_by(*BILL, "charge_start", "charge_kind", "sku_id")
+        .pipe(_by_item)
+        .group_by(*BILL, "charge_start", "charge_kind", "sku_id", "item")
         .agg(pl.col("cost").sum())
         .join(_time_zones(accounts, default_zone), on="billing_account_id", how="left", validate="m:1")
         .with_columns(pl.col("time_zone").fill_null(default_zone))
         .join(_sku_names(skus).select("sku_id", "service"), on="sku_id", how="left", validate="m:1")
-        .with_columns(pl.col("service").fill_null(OTHER))
+        .with_columns(pl.coalesce("item", "service", pl.lit(OTHER)).alias("service"))
     )
     # Polars converts a column to one zone at a time.
     per_zone = [
@@ -164,20 +195,21 @@ def tag_costs(charges: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
     """Cost by tag key and value, per billing account and currency.
 
     For each key that occurs in a bill, the rows add up to the whole bill: ``value`` is null where a charge lacks the
-    key, and ``is_rounding`` marks the rounding of invoice lines, which has no tags.
-    Columns: ``billing_account_id, currency, key, value, is_rounding, cost``; sorted by bill, key, the most expensive
-    value first; rows without a value come last.
+    key, and ``part`` tells usage from what has no tags: the rounding of invoice lines (``rounding``), and fees,
+    discounts and other amounts (``other``).
+    Columns: ``billing_account_id, currency, key, value, part, cost``; sorted by bill, key, the most expensive value
+    first; rows without a value come last: usage, other, rounding.
     """
+    kind = pl.col("charge_kind")
+    part = pl.when(kind.is_in(_USE)).then(pl.lit(USED)).when(kind == ROUNDED).then(pl.lit(ROUNDED))
     by_set = collect(
-        charges.lazy()
-        .group_by(*BILL, "tags", is_rounding=pl.col("charge_kind") == "rounding")
-        .agg(pl.col("cost").sum())
+        charges.lazy().group_by(*BILL, "tags", part=part.otherwise(pl.lit(BESIDES))).agg(pl.col("cost").sum())
     )
     tagged = by_set.lazy().join(_parse_tags(by_set["tags"]).lazy(), on="tags", how="inner", validate="m:m")
-    key = [*BILL, "key", "is_rounding"]
+    key = [*BILL, "key", "part"]
     with_value = tagged.group_by(*key, "value").agg(pl.col("cost").sum())
     keys = tagged.select(*BILL, "key").unique()
-    bills = by_set.lazy().group_by(*BILL, "is_rounding").agg(pl.col("cost").sum().alias("whole"))
+    bills = by_set.lazy().group_by(*BILL, "part").agg(pl.col("cost").sum().alias("whole"))
     rest = (
         keys.join(bills, on=BILL, how="inner", validate="m:m")
         .join(with_value.group_by(key).agg(pl.col("cost").sum()), on=key, how="left", validate="1:1")
@@ -188,12 +220,15 @@ def tag_costs(charges: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         )
         .filter(pl.col("cost") != ZERO)
     )
-    columns = [*BILL, "key", "value", "is_rounding", "cost"]
+    columns = [*BILL, "key", "value", "part", "cost"]
     return collect(
         pl.concat([with_value.select(columns), rest.select(columns)])
-        .with_columns(is_rest=pl.col("value").is_null())
+        .with_columns(
+            is_rest=pl.col("value").is_null(),
+            place=pl.col("part").replace_strict({USED: 0, BESIDES: 1, ROUNDED: 2}, return_dtype=pl.Int8),
+        )
         .sort(
-            [*BILL, "key", "is_rest", "is_rounding", "cost", "value"],
+            [*BILL, "key", "is_rest", "place", "cost", "value"],
             descending=[False, False, False, False, False, True, False],
         )
         .select(columns)
@@ -265,21 +300,27 @@ _LARGEST_COST = Decimal(10) ** (38 - COST_DECIMALS - 1)
 
 
 def check_adds_up(bill_totals: pl.DataFrame, invoices: pl.DataFrame, invoice_lines: pl.DataFrame) -> None:
-    """Prove that charges, invoice lines and untaxed totals say the same for every bill.
+    """Prove that charges, invoice lines and untaxed totals say the same for every bill, all its documents together.
 
     Args:
         bill_totals: :func:`totals` within ``BILL``.
-        invoices: every invoice of the period.
+        invoices: every invoice and credit note of the period.
         invoice_lines: their lines.
 
     Raises:
         InvariantError: naming the first bill that differs, and all three sums.
     """
-    lines = invoice_lines.lazy().group_by("invoice_id").agg(pl.col("amount").sum().cast(COST).alias("lines_cost"))
+    lines = (
+        invoice_lines.lazy()
+        .join(invoices.lazy().select("invoice_id", *BILL), on="invoice_id", how="inner", validate="m:1")
+        .group_by(BILL)
+        .agg(pl.col("net_amount").sum().cast(COST).alias("lines_cost"))
+    )
     compared = collect(
         invoices.lazy()
-        .select(*BILL, "invoice_id", pl.col("untaxed_amount").cast(COST))
-        .join(lines, on="invoice_id", how="left", validate="1:1")
+        .group_by(BILL)
+        .agg(pl.col("untaxed_amount").cast(COST).sum())
+        .join(lines, on=BILL, how="left", validate="1:1")
         .join(
             bill_totals.lazy().filter((pl.col("charges") > 0) | (pl.col("cost") != ZERO)).select(*BILL, "cost"),
             on=BILL,
@@ -302,7 +343,68 @@ def check_adds_up(bill_totals: pl.DataFrame, invoices: pl.DataFrame, invoice_lin
         )
 
 
-_CHARGE_COLUMNS = (*_MONTHLY_KEY, "charge_kind", "pricing_quantity", "list_cost", "contracted_cost", "cost")
+def outstanding_credits(
+    granted: pl.DataFrame, drawn: pl.DataFrame, ledger: pl.DataFrame, *, at: datetime
+) -> pl.DataFrame:
+    """What is left of each credit, and what the month's invoices use of it.
+
+    Args:
+        granted: the book's CREDITS.
+        drawn: credit_id, amount: what invoices use of each until the end of the month, the month's included.
+        ledger: the month's rows of CREDIT_LEDGER.
+        at: end of the month; a credit granted later is left out, one that has expired has nothing left.
+
+    Returns:
+        Columns ``currency, account_id, credit_id, kind, note, expires_on, amount, used, left``, of credits with
+        anything used or left; sorted by currency, then the largest rest first.
+    """
+    used = ledger.lazy().group_by("credit_id").agg(pl.col("amount").sum().alias("used"))
+    alive = pl.col("expires_on").is_null() | (pl.col("expires_on") > at)
+    columns = ["currency", "account_id", "credit_id", "kind", "note", "expires_on", "amount", "used", "left"]
+    return collect(
+        granted.lazy()
+        .filter(pl.col("granted_on") < at)
+        .join(drawn.lazy().rename({"amount": "drawn"}), on="credit_id", how="left", validate="1:1")
+        .join(used, on="credit_id", how="left", validate="1:1")
+        .with_columns(pl.col("drawn", "used").fill_null(ZERO))
+        .with_columns(left=pl.when(alive).then(pl.col("amount") - pl.col("drawn")).otherwise(ZERO))
+        .filter((pl.col("used") != ZERO) | (pl.col("left") != ZERO))
+        .select(columns)
+        .sort("currency", "left", "account_id", "credit_id", descending=[False, True, False, False])
+    )
+
+
+_CHARGE_COLUMNS = (
+    *_MONTHLY_KEY, "charge_kind", "corrects_period", "pricing_quantity", "list_cost", "contracted_cost", "cost",
+)  # fmt: skip
+_USE = ("usage", "cap", "minimum")
+_DEDUCTIONS = ("discount", COMMITMENT_DISCOUNT, "credit")
+
+
+def _by_item(charges: pl.LazyFrame) -> pl.LazyFrame:
+    """Charges with ``item``: the name of what is no use of a SKU this month, which then has no SKU and no quantity."""
+    kind = pl.col("charge_kind")
+    item = (
+        pl.when((kind == "correction") | pl.col("corrects_period").is_not_null())
+        .then(pl.lit(CORRECTIONS))
+        .when(kind == "adjustment")
+        .then(pl.lit(ADJUSTMENTS))
+        .when(pl.col("sku_id").is_not_null())
+        .then(pl.lit(None, dtype=TEXT))
+        .when(kind.is_in(("recurring", "discount")))  # of lines without a SKU, only fees are discounted
+        .then(pl.lit(FEES))
+        .when(kind == "commitment")
+        .then(pl.lit(SHORTFALLS))
+        .when(kind == "credit")
+        .then(pl.lit(CREDITS))
+        .otherwise(pl.lit(OTHER))
+    )
+    measured = {"sku_id", "pricing_unit", "pricing_quantity"} & set(charges.collect_schema().names())
+    discount = (kind == "commitment") & (pl.col("cost") < ZERO)
+    return charges.with_columns(
+        item.alias("item"),
+        pl.when(discount).then(pl.lit(COMMITMENT_DISCOUNT)).otherwise(kind).alias("charge_kind"),
+    ).with_columns(pl.when(pl.col("item").is_null()).then(pl.col(name)).alias(name) for name in sorted(measured))
 
 
 def _sum(column: str, condition: pl.Expr, dtype: pl.DataType) -> pl.Expr:

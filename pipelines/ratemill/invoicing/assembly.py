@@ -1,4 +1,4 @@
-"""Draft invoices of one period: lines, taxes, totals."""
+"""Draft invoices of one period: lines, deductions, taxes, totals (docs/how-we-bill.md, from "Lines" on)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.frames import collect
-from ratemill.invoicing.lines import add_up_lines, rounding_charges
-from ratemill.invoicing.tax import tax_lines, taxes_of
-from ratemill.rating.owners import EVER
+from ratemill.invoicing.adjustments import adjustment_lines
+from ratemill.invoicing.charges import added_charges
+from ratemill.invoicing.commitments import (
+    commitment_ledger,
+    due_commitments,
+    measured_commitments,
+    shortfall_lines,
+    take_commitments,
+)
+from ratemill.invoicing.corrected import correction_lines
+from ratemill.invoicing.credits import prepaid_draws, promotional_draws, take_credits, usable_credits
+from ratemill.invoicing.deductions import LINE, OpenLines, shares_by_line
+from ratemill.invoicing.discounts import take_discounts
+from ratemill.invoicing.lines import add_up_lines, described, numbered, usage_lines
+from ratemill.invoicing.payers import payers_of
+from ratemill.invoicing.recurring import recurring_lines
+from ratemill.invoicing.tax import tax_lines, with_taxes
+from ratemill.money import ZERO
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import (
-    COMMITMENT_LEDGER,
+    CORRECTIONS,
     CREDIT_LEDGER,
-    INVOICE_DEDUCTIONS,
+    DEDUCTION_KINDS,
     INVOICE_LINES,
     INVOICES,
     Billed,
@@ -25,6 +40,8 @@ if TYPE_CHECKING:
     from ratemill.book.model import Book
     from ratemill.findings import Finding
     from ratemill.period import BillingPeriod
+
+SHARES = tuple(f"{kind}_amount" for kind in DEDUCTION_KINDS)
 
 
 @dataclass(frozen=True)
@@ -44,116 +61,105 @@ def assemble_invoices(
     period: BillingPeriod,
     time_zone: str,
     run_id: str,
+    credits_drawn: pl.DataFrame | None = None,
+    corrections: pl.DataFrame | None = None,
+    correction_documents: bool = False,
 ) -> Invoices:
-    """Draft invoices, one per billing account and currency, from the usage charges of a period."""
-    sums = add_up_lines(charges)
-    payers = book.accounts.select(
-        pl.col("account_id").alias("billing_account_id"),
-        pl.col("tax_code").alias("account_tax_code"),
-        "country",
-        "state",
-        zone=pl.col("time_zone").fill_null(time_zone),
-    )
-    described = _described(sums, book.accounts, book.projects, book.skus).join(
-        payers, on="billing_account_id", how="left", validate="m:1"
-    )
-    needs = described.select(
-        "billing_account_id", pl.col("account_tax_code").alias("tax_code"), "country", "state", "tax_category"
-    ).unique().sort("billing_account_id", "tax_category")  # fmt: skip
-    zones = dict(described.select("billing_account_id", "zone").unique().sort("billing_account_id").iter_rows())
-    applied, findings = taxes_of(needs, book.taxes, period=period, time_zones=zones)
+    """Draft invoices of a period, one per billing account and currency.
+
+    Args:
+        charges: what rating made: usage, caps and minimums.
+        book: its accounts, names, fees, deals and taxes.
+        period: the month.
+        time_zone: of payers that name none.
+        run_id: written on invoices and charges.
+        credits_drawn: credit_id, amount: what the invoices of earlier periods use of each credit.
+        corrections: rows of CORRECTIONS, differences of closed periods to bill.
+        correction_documents: bill corrections by credit notes and invoices of their own, not as lines among the others.
+    """
+    drawn = CREDIT_LEDGER.empty().select("credit_id", "amount") if credits_drawn is None else credits_drawn
+    corrections = CORRECTIONS.empty() if corrections is None else corrections
+    payers = payers_of(book.accounts, period=period, time_zone=time_zone)
+
+    # 1. Lines: of usage, fees, adjustments, corrections; then what commitments find missing of the usage.
+    usage = described(usage_lines(add_up_lines(charges), payers), book)
+    others = [
+        recurring_lines(book.recurring, payers, period),
+        adjustment_lines(book.adjustments, payers, period),
+        correction_lines(corrections, payers, period, time_zone=time_zone, documents=correction_documents),
+    ]
+    commitments = measured_commitments(due_commitments(book.commitments, payers, period), usage)
+    others.append(shortfall_lines(commitments))
+
+    # 2. The tax that each line bears, and its number.
+    taxed, findings = with_taxes(pl.concat([usage, described(pl.concat(others), book)]), payers, book.taxes)
     if findings:
         return Invoices(**vars(Billed.empty()), findings=tuple(findings))
-    taxed = _with_local_days(
-        described.join(applied, on=["billing_account_id", "tax_category"], how="left", validate="m:1")
-    )
-    lines = _numbered(taxed)
-    tax_rows = tax_lines(taxed)
+    lines = numbered(taxed)
+
+    # 3. What is taken off them: discounts, then discounts of commitments, then promotional credits.
+    credits_ = usable_credits(book.credits, drawn, payers, period)
+    opened = OpenLines.of(lines)
+    opened = take_discounts(opened, book.discounts, lines=lines, charges=charges, period=period)
+    opened = take_commitments(opened, commitments)
+    opened = take_credits(opened, credits_)
+    deductions = opened.deductions()
+    lines = _with_net_amounts(lines, deductions)
+
+    # 4. Taxes on what is left, totals, and what prepaid credits pay of them.
+    taxes = tax_lines(lines)
+    totals = _totals(lines, taxes, period=period, run_id=run_id, correction_documents=correction_documents)
+    prepaid = prepaid_draws(credits_, totals)
     return Invoices(
-        _totals(taxed, tax_rows, period=period, run_id=run_id),
-        lines,
-        INVOICE_DEDUCTIONS.empty(),
-        tax_rows,
-        CREDIT_LEDGER.empty(),
-        COMMITMENT_LEDGER.empty(),
-        rounding_charges(sums, period=str(period), run_id=run_id),
+        _with_prepaid(totals, prepaid),
+        INVOICE_LINES.conform(lines),
+        deductions,
+        taxes,
+        pl.concat([promotional_draws(credits_, deductions), prepaid]).sort(CREDIT_LEDGER.key),
+        commitment_ledger(commitments, deductions, period),
+        added_charges(lines, deductions, period=str(period), run_id=run_id),
     )
 
 
-def _described(sums: pl.DataFrame, accounts: pl.DataFrame, projects: pl.DataFrame, skus: pl.DataFrame) -> pl.DataFrame:
-    """Lines with the names a person reads."""
-    account_names = accounts.select("account_id", pl.col("name").alias("account_name"))
-    sku_names = skus.select("sku_id", "service", "category", pl.col("name").alias("sku_name"), "tax_category")
-    return (
-        _with_project_names(sums, projects)
-        .join(account_names, on="account_id", how="left", validate="m:1")
-        .join(sku_names, on="sku_id", how="left", validate="m:1")
-    )
-
-
-def _with_project_names(lines: pl.DataFrame, projects: pl.DataFrame) -> pl.DataFrame:
-    """project_name: the latest name the project had at this account by the line's last usage.
-
-    The name that another account gave it after a move (or before) is none of this account's business.
-    """
-    names = projects.select(
-        "project_id", "account_id", pl.col("valid_from").fill_null(EVER), pl.col("name").alias("project_name")
-    ).sort("project_id", "account_id", "valid_from")
-    return (
-        lines.sort("project_id", "account_id", "last_start")
-        .join_asof(
-            names,
-            left_on="last_start",
-            right_on="valid_from",
-            by=["project_id", "account_id"],
-            strategy="backward",
-            check_sortedness=False,
+def bills_without_usage(book: Book, period: BillingPeriod, time_zone: str) -> bool:
+    """Whether the book has a fee, adjustment or commitment that is billed for ``period`` without usage."""
+    payers = payers_of(book.accounts, period=period, time_zone=time_zone)
+    return any(
+        frame.height
+        for frame in (
+            recurring_lines(book.recurring, payers, period),
+            adjustment_lines(book.adjustments, payers, period),
+            due_commitments(book.commitments, payers, period),
         )
-        .drop("valid_from")
     )
 
 
-def _with_local_days(lines: pl.DataFrame) -> pl.DataFrame:
-    """first_day and last_day in the payer's zone."""
-    parts = [
-        part.with_columns(
-            first_day=pl.col("first_start").dt.convert_time_zone(zone).dt.date(),
-            last_day=pl.col("last_start").dt.convert_time_zone(zone).dt.date(),
-        )
-        for (zone,), part in lines.partition_by("zone", as_dict=True, maintain_order=True).items()
-    ]
-    return pl.concat(parts) if parts else lines.with_columns(
-        first_day=pl.lit(None, dtype=pl.Date), last_day=pl.lit(None, dtype=pl.Date)
-    )  # fmt: skip
-
-
-_LINE_ORDER = ["invoice_id", "account_id", "project_id", "service", "sku_id", "region", "first_day", "price_id"]
-
-
-def _numbered(lines: pl.DataFrame) -> pl.DataFrame:
+def _with_net_amounts(lines: pl.DataFrame, deductions: pl.DataFrame) -> pl.DataFrame:
+    """Lines with their share of each kind of deduction, and net_amount, which is what they add to the invoice."""
     return (
-        lines.sort(_LINE_ORDER)
-        .with_columns(
-            line_number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("invoice_id"),
-            line_kind=pl.lit("usage"),
-            net_amount=pl.col("amount"),
-            tax_rate=pl.col("rate"),
-            **{name: pl.lit(0) for name in ("discount_amount", "commitment_amount", "credit_amount")},
-            **{name: pl.lit(None) for name in ("source_id", "description", "corrects_period", "corrects_invoice_id")},
-        )
-        .pipe(INVOICE_LINES.conform)
+        lines.join(shares_by_line(deductions), on=LINE, how="left", validate="1:1", maintain_order="left")
+        .with_columns(pl.col(SHARES).fill_null(ZERO))
+        .with_columns(net_amount=sum((pl.col(name) for name in SHARES), pl.col("amount")))
     )
 
 
-def _totals(lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, run_id: str) -> pl.DataFrame:
+def _totals(
+    lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, run_id: str, correction_documents: bool
+) -> pl.DataFrame:
+    """Rows of INVOICES before prepaid credits."""
+    usage = pl.col("line_kind") == "usage"
     sums = collect(
         lines.lazy()
         .group_by("invoice_id", "billing_account_id", "currency")
         .agg(
             pl.len().alias("lines"),
-            pl.coalesce("list_cost", "cost").sum().alias("list_amount"),
-            pl.col("amount").sum().alias("untaxed_amount"),
+            pl.coalesce("list_cost", "cost").filter(usage).sum().alias("list_amount"),
+            pl.col("amount").sum().alias("subtotal_amount"),
+            pl.col(SHARES).sum(),
+            pl.col("net_amount").sum().alias("untaxed_amount"),
             pl.col("rounding").sum(),
+            # Where corrections have documents of their own, all lines of one correct the same invoice.
+            pl.col("corrects_invoice_id").min() if correction_documents else pl.lit(None).alias("corrects_invoice_id"),
         )
     )
     tax = collect(taxes.lazy().group_by("invoice_id").agg(pl.col("tax_amount").sum()))
@@ -164,14 +170,24 @@ def _totals(lines: pl.DataFrame, taxes: pl.DataFrame, *, period: BillingPeriod, 
             pl.lit(str(period)).alias("period"),
             pl.lit("draft").alias("status"),
             pl.lit(run_id).alias("run_id"),
-            document=pl.lit("invoice"),
+            document=pl.when(total < 0).then(pl.lit("credit_note")).otherwise(pl.lit("invoice")),
             origin=pl.lit("run"),
-            subtotal_amount=pl.col("untaxed_amount"),
             total_amount=total,
+            prepaid_amount=pl.lit(0),
             due_amount=total,
-            **{n: pl.lit(0) for n in ("discount_amount", "commitment_amount", "credit_amount", "prepaid_amount")},
-            **{n: pl.lit(None) for n in ("number", "issue_date", "due_date", "corrects_invoice_id")},
+            **{name: pl.lit(None) for name in ("number", "issue_date", "due_date")},
         )
         .pipe(INVOICES.conform)
-        .sort("billing_account_id", "currency")
+        .sort("billing_account_id", "currency", "invoice_id")
+    )
+
+
+def _with_prepaid(invoices: pl.DataFrame, prepaid: pl.DataFrame) -> pl.DataFrame:
+    """Invoices with what prepaid credits pay of them, and what remains due."""
+    paid = collect(prepaid.lazy().group_by("invoice_id").agg(pl.col("amount").sum().alias("paid")))
+    return (
+        invoices.join(paid, on="invoice_id", how="left", validate="1:1", maintain_order="left")
+        .with_columns(prepaid_amount=-pl.col("paid").fill_null(ZERO))
+        .with_columns(due_amount=pl.col("total_amount") + pl.col("prepaid_amount"))
+        .pipe(INVOICES.conform)
     )

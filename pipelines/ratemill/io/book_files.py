@@ -5,8 +5,9 @@ and no number ever passes through a float. The rules, for users in docs/workspac
 
 - Blanks around a value are cut off; an empty cell is the column's default, or no value. Rows without any value are
   skipped.
-- Numbers are plain digits with a decimal point. A number with more than 12 decimals is refused, not rounded, and so is
-  one with an exponent: a spreadsheet that writes ``1.23E-05`` writes what it shows, which may be less than it holds.
+- Numbers are plain digits with a decimal point. A number with more decimals than are kept (4 of an amount, else 12) is
+  refused, not rounded, and so is one with an exponent: a spreadsheet that writes ``1.23E-05`` writes what it shows,
+  which may be less than it holds.
 - A date is midnight in the workspace's time zone. A date with a time must say its offset (``Z``, ``+02:00``): without
   one, an hour of each autumn would be two.
 - Files separated by semicolons or tabs, as spreadsheets of many countries write them, are read too.
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 
 from ratemill.book.model import SOURCE_DEFAULTS, SOURCE_FILE, SOURCE_ROW, Book, without_rows
 from ratemill.findings import Finding, Severity, capped, errors
-from ratemill.money import PLAIN_DECIMAL
+from ratemill.money import plain_decimal
 from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
@@ -471,7 +472,7 @@ def _repeated_keys(frame: pl.DataFrame, readable: list[int], table: Table, sheet
         yield _error(
             f"{table.name}.key",
             f"a second row with {named}; the first is {sheet.label}:{row['_first']}",
-            f"keep one of them: {' and '.join(table.key)} together name one row",
+            f"keep one of them: {' and '.join(table.key)} {'together name' if table.key[1:] else 'names'} one row",
             sheet.label,
             row=row[SOURCE_ROW],
             column=table.key[0],
@@ -490,7 +491,7 @@ def _parsed(texts: pl.Series, column: Column, zone: ZoneInfo) -> pl.Series:
     """The texts as values of the column's type, null where a text is none."""
     dtype = column.dtype
     if isinstance(dtype, pl.Decimal):
-        return _where(texts, texts.str.contains(PLAIN_DECIMAL)).cast(dtype)
+        return _where(texts, texts.str.contains(plain_decimal(dtype.scale))).cast(dtype)
     if dtype == pl.Int64:
         return _where(texts, texts.str.contains(r"^-?[0-9]{1,18}$")).cast(dtype)
     if dtype == TEXT:
@@ -565,12 +566,12 @@ def _explained_number(text: str, column: Column, seen: str) -> tuple[str, str, s
         return "exponent", f"{seen}, whose exponent may hide rounded digits; {expected}", cure
     if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
         whole, decimals = text.lstrip("-0").split(".")
-        if len(decimals.rstrip("0")) > 12:  # noqa: PLR2004 - see PRICE
-            cure = "round it yourself to 12 decimals, so that the price is the one you mean"
+        kept = column.dtype.scale if isinstance(column.dtype, pl.Decimal) else 0
+        if len(decimals.rstrip("0")) > kept:
             return (
                 "decimals",
-                f"{seen}, which has {len(decimals.rstrip('0'))} decimals; at most 12 are kept exactly",
-                cure,
+                f"{seen}, which has {len(decimals.rstrip('0'))} decimals; at most {kept} are kept exactly",
+                f"round it yourself to {kept} decimals, so that the number is the one you mean",
             )
         return (
             "digits",

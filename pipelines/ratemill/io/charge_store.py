@@ -27,6 +27,18 @@ _ROW_GROUP = 250_000
 
 
 @dataclass(frozen=True)
+class StoredRun:
+    """The folder of one run, as it lies on disk."""
+
+    period: str
+    run_id: str
+    size: int
+    """Bytes."""
+    written: int
+    """When its newest file was written, in nanoseconds: each time the run is drafted."""
+
+
+@dataclass(frozen=True)
 class ChargeStore:
     """Folder ``state/charges``."""
 
@@ -45,13 +57,25 @@ class ChargeStore:
             writer.finish()
 
     def add_invoiced(self, period: BillingPeriod, run_id: str, charges: pl.DataFrame) -> None:
-        """Put the charges that invoicing adds (rounding, fees, discounts, …) beside those that rating made."""
+        """Put the charges that invoicing adds (rounding, fees, discounts, …) beside those that rating made.
+
+        Killed between the two files, the manifest lacks the hash, or has a former one; the run is then not yet
+        current, and is invoiced again.
+        """
         folder = self.folder(period, run_id)
-        write_file(folder / INVOICED_FILE, _as_parquet(charges))
+        data = _as_parquet(charges)
+        manifest = self.manifest(period, run_id)
+        manifest["files"][INVOICED_FILE] = hashlib.sha256(data).hexdigest()
+        write_file(folder / INVOICED_FILE, data)
+        write_file(folder / MANIFEST, _manifest_text(manifest))
 
     def usage_charges(self, period: BillingPeriod | str, run_id: str) -> pl.LazyFrame:
         """Charges that rating made: of kind usage, cap and minimum."""
         return _scan(sorted(self.folder(period, run_id).glob("shard-*.parquet")))
+
+    def usage_parts(self, period: BillingPeriod | str, run_id: str) -> list[pl.LazyFrame]:
+        """The same in parts, each small enough to be worked on in memory: every invoice line is in one of them."""
+        return [_scan([file]) for file in sorted(self.folder(period, run_id).glob("shard-*.parquet"))]
 
     def charge_files(self, period: BillingPeriod | str, run_id: str) -> list[Path]:
         """Every file of a run that holds charges."""
@@ -66,13 +90,37 @@ class ChargeStore:
         """Usage that found no price."""
         return pl.read_parquet(self.folder(period, run_id) / UNPRICED_FILE, glob=False)
 
+    def has_unpriced(self, period: BillingPeriod | str, run_id: str) -> bool:
+        """Whether usage found no price, as far as is known: charges that are gone may have had some."""
+        return not (self.folder(period, run_id) / UNPRICED_FILE).is_file() or self.unpriced(period, run_id).height > 0
+
     def facts(self, period: BillingPeriod | str, run_id: str) -> dict[str, Any]:
         """What rating counted, as its manifest says."""
-        manifest = json.loads((self.folder(period, run_id) / MANIFEST).read_text(encoding="utf-8"))
-        facts: dict[str, Any] = manifest["facts"]
+        facts: dict[str, Any] = self.manifest(period, run_id)["facts"]
         return facts
 
-    def remove(self, period: BillingPeriod, run_id: str) -> None:
+    def manifest(self, period: BillingPeriod | str, run_id: str) -> dict[str, Any]:
+        """What is in a run's folder: ``charges`` (rows that rating made), ``files`` (name → SHA-256), ``facts``."""
+        manifest: dict[str, Any] = json.loads((self.folder(period, run_id) / MANIFEST).read_text(encoding="utf-8"))
+        return manifest
+
+    def hashes(self, period: BillingPeriod | str, run_id: str) -> dict[str, str]:
+        """SHA-256 of every file of a run as it is on disk now, by its path below this folder."""
+        files = sorted(path for path in self.folder(period, run_id).rglob("*") if path.is_file())
+        return {path.relative_to(self.root).as_posix(): _file_sha256(path) for path in files}
+
+    def stored(self) -> list[StoredRun]:
+        """Every run whose charges are here, by period and run."""
+        found = []
+        for folder in sorted(self.root.glob("period=*/run=*")):
+            files = [path.stat() for path in folder.iterdir() if path.is_file()]
+            if files:
+                period, run_id = (name.partition("=")[2] for name in (folder.parent.name, folder.name))
+                written = max(status.st_mtime_ns for status in files)
+                found.append(StoredRun(period, run_id, sum(status.st_size for status in files), written))
+        return found
+
+    def remove(self, period: BillingPeriod | str, run_id: str) -> None:
         """Delete the charges of a run that is no longer needed."""
         remove_folder(self.folder(period, run_id))
 
@@ -100,13 +148,18 @@ class ChargeWriter:
             _write(CHARGES.empty(), self.folder / "shard-0000.parquet")
         unpriced = pl.concat([UNPRICED.empty(), *self.unpriced])
         _write(unpriced, self.folder / UNPRICED_FILE)
-        hashes = {}
-        for file in sorted(self.folder.iterdir()):
-            with file.open("rb") as handle:
-                hashes[file.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+        hashes = {file.name: _file_sha256(file) for file in sorted(self.folder.iterdir())}
         manifest = {"charges": self.charges, "files": hashes, "facts": self.facts}
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-        (self.folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (self.folder / MANIFEST).write_bytes(_manifest_text(manifest))
+
+
+def _manifest_text(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _scan(files: list[Path]) -> pl.LazyFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import duckdb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -50,10 +50,15 @@ class PublishedDatabase:
 
     def add_frame(self, table: Table, rows: pl.DataFrame) -> None:
         """A table from a frame, columns and comments as defined."""
+        self.add_frames(table, [rows])
+
+    def add_frames(self, table: Table, parts: Iterable[pl.DataFrame]) -> None:
+        """The same from a frame in parts, one at a time."""
         self._create(table)
-        self._connection.register("incoming", rows.pipe(table.conform).to_arrow())
-        self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
-        self._connection.unregister("incoming")
+        for rows in parts:
+            self._connection.register("incoming", rows.pipe(table.conform).to_arrow())
+            self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
+            self._connection.unregister("incoming")
 
     def add_files(self, table: Table, files: Sequence[Path]) -> None:
         """A table from Parquet files of our own, in their order."""

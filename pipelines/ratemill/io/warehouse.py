@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
-from ratemill.audit import FIRST, chained
-from ratemill.errors import TemporaryError, UsageError
+from ratemill.audit import FIRST, Act, chained, totals_by_currency
+from ratemill.errors import LockedError, TemporaryError, UsageError
 from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
 from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ratemill.audit import Act
     from ratemill.book.model import Book
     from ratemill.config import Engine
     from ratemill.findings import Finding
@@ -396,6 +396,28 @@ class Warehouse:
         on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period AND origin = 'run')"
         return Billed.of(self.table("billing", table, on_invoice, {"period": str(period)}) for table in BILLING_TABLES)
 
+    def issued_for(self, period: BillingPeriod | str, *, before: BillingPeriod | None = None) -> Billed:
+        """Every issued document of a run that bills ``period`` or corrects it; credit notes by hand are left out.
+
+        ``before``: only documents of earlier periods than this one.
+        """
+        where = (
+            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE origin = 'run' AND status = 'issued'"
+            " AND ($before IS NULL OR period < $before) AND (period = $period OR invoice_id IN"
+            " (SELECT invoice_id FROM billing.invoice_lines WHERE corrects_period = $period)))"
+        )
+        values = {"period": str(period), "before": None if before is None else str(before)}
+        return Billed.of(self.table("billing", table, where, values) for table in BILLING_TABLES)
+
+    def documents_about(self, invoice_id: str) -> Billed:
+        """Every issued document that credits or corrects an invoice, whole."""
+        where = (
+            "invoice_id <> $original AND invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE status = 'issued'"
+            " AND (corrects_invoice_id = $original OR invoice_id IN"
+            " (SELECT invoice_id FROM billing.invoice_lines WHERE corrects_invoice_id = $original)))"
+        )
+        return Billed.of(self.table("billing", table, where, {"original": invoice_id}) for table in BILLING_TABLES)
+
     def ledger_fingerprint(self, period: BillingPeriod) -> str:
         """SHA-256 of what earlier periods leave to ``period``: which are closed, and what they drew on credits."""
         closed = self.table("ops", CLOSED_PERIODS, "period < $period", {"period": str(period)})
@@ -404,11 +426,19 @@ class Warehouse:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def credits_drawn(self, before: BillingPeriod) -> pl.DataFrame:
-        """credit_id, amount: what the invoices of earlier periods, drafts included, use of each credit."""
+        """credit_id, amount: what the invoices of earlier periods, drafts included, use of each credit.
+
+        And what later ones use that were closed first: usage may arrive for a month that had none.
+        """
+        closed_first = (
+            "SELECT period FROM ops.closed_periods WHERE closed_at < coalesce("
+            "(SELECT closed_at FROM ops.closed_periods WHERE period = $period), 'infinity'::TIMESTAMPTZ)"
+        )
         drawn = self.table(
             "billing",
             CREDIT_LEDGER,
-            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period < $period)",
+            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period < $period"
+            f" OR (period > $period AND period IN ({closed_first})))",
             {"period": str(before)},
         )
         return drawn.group_by("credit_id").agg(pl.col("amount").sum()).sort("credit_id")
@@ -438,9 +468,20 @@ class Warehouse:
                 [finished_at],
             )
 
-    def store_invoices(self, invoices: Invoices, book: Book, run: dict[str, Any], findings: Sequence[Finding]) -> None:
-        """Replace a period's drafts and make ``run`` (columns of RUNS) its current one, in one transaction."""
+    def store_invoices(
+        self, invoices: Invoices, book: Book, run: dict[str, Any], findings: Sequence[Finding], *, actor: str
+    ) -> None:
+        """Replace a period's drafts and make ``run`` (columns of RUNS) its current one, in one transaction.
+
+        Logged as an act where another run was the current one: the same again is no news.
+
+        Raises:
+            LockedError: the period is closed; its invoices stay.
+        """
         period = {"period": run["period"]}
+        if self.closed_period(run["period"]) is not None:
+            raise LockedError(f"{run['period']} is closed: its invoices are issued and stay as they are")
+        drafted = self._drafted(invoices, run, actor)
         drafts = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period)"
         with self.transaction():
             for table in reversed(BILLING_TABLES):
@@ -454,6 +495,20 @@ class Warehouse:
             found = [finding.as_dict() | {"run_id": run["run_id"]} for finding in findings]
             self.insert("ops", FINDINGS, pl.DataFrame(found, schema=FINDINGS.polars_schema))
             self._store_book(book)
+            if drafted.details["replaces"] != run["run_id"]:
+                self.record(drafted)
+
+    def _drafted(self, invoices: Invoices, run: dict[str, Any], actor: str) -> Act:
+        """The act of replacing a period's drafts."""
+        former = self._row("SELECT run_id FROM ops.runs WHERE period = ? AND is_current", [run["period"]])
+        details = {
+            "input_key": run["input_key"],
+            "book_sha256": run["book_sha256"],
+            "replaces": former[0] if former else None,
+            "before": totals_by_currency(self.billed(run["period"]).invoices),
+            "after": totals_by_currency(invoices.invoices),
+        }
+        return Act("drafted", actor, run["finished_at"], run["period"], run["run_id"], details)
 
     def _store_book(self, book: Book) -> None:
         """Keep every version of the book that invoices were drafted with."""
@@ -463,11 +518,12 @@ class Warehouse:
             known = self._row(f"SELECT count(*) FROM book.{kept.name} WHERE book_sha256 = ?", [book.sha256])
             if known is not None and not known[0]:
                 rows = book.frame(table.name).with_columns(book_sha256=pl.lit(book.sha256))
-                self.insert("book", kept, rows)
+                self.insert("book", kept, _with_extras_packed(rows, table) if table.open_prefix else rows)
 
     def book_table(self, table: Table, book_sha256: str) -> pl.DataFrame:
-        """A table of the book as it was in one version."""
-        return self.table("book", _versioned(table), "book_sha256 = $version", {"version": book_sha256})
+        """A table of the book as it was in one version; columns that users added (``attr.*``) behind its own."""
+        rows = self.table("book", _versioned(table), "book_sha256 = $version", {"version": book_sha256})
+        return _with_extras_unpacked(rows) if table.open_prefix else rows
 
     # ---------------------------------------------------------------- writing
 
@@ -541,9 +597,29 @@ def _days(pending: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     return pieces
 
 
+_EXTRAS = "added_columns"
+
+
 def _versioned(table: Table) -> Table:
     version = Column("book_sha256", TEXT, "Version of the book")
-    return Table(table.name, table.grain, (version, *table.columns))
+    extras = Column(_EXTRAS, TEXT, "Values of the columns that users added, as a JSON object")
+    return Table(table.name, table.grain, (version, *table.columns, *((extras,) if table.open_prefix else ())))
+
+
+def _with_extras_packed(rows: pl.DataFrame, table: Table) -> pl.DataFrame:
+    names = [name for name in rows.columns if name.startswith(str(table.open_prefix))]
+    packed = [
+        json.dumps({name: value for name, value in zip(names, values, strict=True) if value is not None})
+        for values in rows.select(names).iter_rows()
+    ] if names else ["{}"] * rows.height  # fmt: skip
+    return rows.with_columns(pl.Series(_EXTRAS, packed, dtype=TEXT))
+
+
+def _with_extras_unpacked(rows: pl.DataFrame) -> pl.DataFrame:
+    unpacked = [json.loads(text) for text in rows[_EXTRAS]]
+    names = sorted({name for values in unpacked for name in values})
+    added = [pl.Series(name, [values.get(name) for values in unpacked], dtype=TEXT) for name in names]
+    return rows.drop(_EXTRAS).with_columns(added)
 
 
 def _quoted(table: Table) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ratemill.book.checks import check_book
-from ratemill.errors import DataRefusedError, NothingToBillError, UsageError
+from ratemill.errors import DataRefusedError, LockedError, NothingToBillError, UsageError
 from ratemill.findings import Finding, errors
+from ratemill.invoicing.assembly import bills_without_usage
 from ratemill.io.book_files import read_book
-from ratemill.steps.inputs import input_key, inputs_of, rating_key
+from ratemill.steps.inputs import files_of, input_key, inputs_of, rating_key
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
@@ -62,6 +63,19 @@ def refuse_future(period: BillingPeriod, now: datetime) -> None:
         )
 
 
+def refuse_closed(context: Context, period: BillingPeriod) -> None:
+    """Refuse to bill a closed period again.
+
+    Raises:
+        LockedError: it is closed.
+    """
+    if context.warehouse.closed_period(period) is not None:
+        raise LockedError(
+            f"{period} is closed: its invoices are issued and stay as they are"
+            " → what has changed since is billed by the run of the next open period"
+        )
+
+
 def checked_book(workspace: Workspace) -> tuple[Book, tuple[Finding, ...]]:
     """The book, and its warnings.
 
@@ -70,12 +84,23 @@ def checked_book(workspace: Workspace) -> tuple[Book, tuple[Finding, ...]]:
     """
     book, findings = read_book(workspace.book, time_zone=workspace.config.period.time_zone)
     if book is not None:
-        findings = [*findings, *check_book(book)]
+        findings = [*findings, *check_book(book, time_zone=workspace.config.period.time_zone)]
     wrong = errors(findings)
     if book is None or wrong:
         count = f"{len(wrong)} mistake{'s' if len(wrong) != 1 else ''}"
         raise DataRefusedError(f"the book has {count}; nothing was billed", findings=findings)
     return book, tuple(findings)
+
+
+def billed_without_usage(context: Context, book: Book, period: BillingPeriod, inputs: dict[str, Any]) -> bool:
+    """Whether a period without usage is billed: a closed one is to be corrected, drafts replaced, or fees are due.
+
+    Fees are billed only where some usage file was ever loaded: without any, loading was most likely forgotten.
+    """
+    if inputs.get("corrections") or context.warehouse.current_run(period) is not None:
+        return True
+    fees = bills_without_usage(book, period, context.config.period.time_zone)
+    return fees and context.warehouse.usage_files().height > 0
 
 
 def check(context: Context, period: BillingPeriod) -> Checked:
@@ -84,7 +109,7 @@ def check(context: Context, period: BillingPeriod) -> Checked:
     Raises:
         UsageError: the period has not begun, or loading did not come to its end.
         DataRefusedError: the book has mistakes.
-        NothingToBillError: no usage may belong to the period, and no former drafts have to be replaced.
+        NothingToBillError: no usage may belong to the period, and there is no other reason to bill it.
     """
     refuse_future(period, context.now)
     with context.progress.step("check") as step:
@@ -94,9 +119,10 @@ def check(context: Context, period: BillingPeriod) -> Checked:
                 " → run: ratemill load"
             )
         book, findings = checked_book(context.workspace)
-        files = _files_of(context.warehouse.usage_files(), period)
+        files = files_of(context.warehouse.usage_files(), period)
+        inputs = inputs_of(context, book, files, period)
         may_be_billed = files.filter(pl.col("rows_accepted") + pl.col("rows_rejected") > 0).height > 0
-        if not may_be_billed and context.warehouse.current_run(period) is None:
+        if not may_be_billed and not billed_without_usage(context, book, period, inputs):
             patterns = ", ".join(context.config.usage.files)
             if not context.warehouse.usage_files().height:
                 raise NothingToBillError(
@@ -109,11 +135,4 @@ def check(context: Context, period: BillingPeriod) -> Checked:
         step.done(
             f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices"
         )
-    return Checked(period, book, files, inputs_of(context, book, files, period), findings)
-
-
-def _files_of(files: pl.DataFrame, period: BillingPeriod) -> pl.DataFrame:
-    """Files with usage around the period, and files of which no row was accepted, which could have had some."""
-    touches = (pl.col("first_usage_start") < period.widest_end) & (pl.col("last_usage_start") >= period.widest_start)
-    nothing_accepted = (pl.col("rows_accepted") == 0) & (pl.col("rows_in") > 0)
-    return files.filter(touches.fill_null(False) | nothing_accepted).sort("sha256", "file")
+    return Checked(period, book, files, inputs, findings)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from ratemill.audit import Act
 from ratemill.findings import Finding, Severity
 from ratemill.io.usage_files import FileRefusedError, UsageFile, find_usage_files
 from ratemill.io.usage_reader import UsageReader
+from ratemill.tables.runs import EVENTS
 
 if TYPE_CHECKING:
     from ratemill.steps.context import Context
@@ -66,7 +71,28 @@ def load(context: Context) -> Loaded:
     findings += _without_rows(context, found)
     with context.progress.step("duplicates"):
         context.warehouse.settle_duplicates()
+    _note(context)
     return Loaded(len(found), loaded, rows, tuple(findings))
+
+
+def _note(context: Context) -> None:
+    """Note in the audit log which files differ from what it knows, those of a load that was killed included."""
+    warehouse, settings = context.warehouse, context.config.usage.fingerprint()
+    noted: dict[str, tuple[str, str]] = {}
+    for (details,) in warehouse.table("ops", EVENTS, "act = 'loaded'").sort("sequence").select("details").iter_rows():
+        act = json.loads(details)
+        noted |= {file: (sha256, act["settings"]) for file, sha256 in act["files"].items()}
+    files = warehouse.usage_files().filter(pl.col("settings_sha256") == settings)
+    changed = {
+        file: sha256
+        for file, sha256 in files.select("file", "sha256").iter_rows()
+        if noted.get(file) != (sha256, settings)
+    }
+    if changed:
+        with warehouse.transaction():
+            warehouse.record(
+                Act("loaded", context.actor, context.now, details={"files": changed, "settings": settings})
+            )
 
 
 def _reader(context: Context) -> UsageReader:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.errors import DataRefusedError
+from ratemill.frames import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,3 +30,13 @@ def overflow_refused(what: str, where: Callable[[], str]) -> Iterator[None]:
             f"{what} does not fit into DECIMAL(38,18), which ends at 10^20; no invoice was drafted. {where()}"
             " → correct the usage, or the SKU's price and units_per_pricing_unit"
         ) from None
+
+
+def largest_charge(charges: pl.LazyFrame) -> str:
+    """The largest charge in words, to look for where a sum of charges overflows."""
+    largest = collect(charges.sort("cost", descending=True).head(1)).row(0, named=True)
+    return (
+        f"The largest charge is {largest['cost'].normalize():f} {largest['currency']} for SKU {largest['sku_id']} of"
+        f" account {largest['account_id']}, resource {largest['resource_id'] or '(none)'}, from"
+        f" {largest['charge_start']:%Y-%m-%d %H:%M} UTC"
+    )

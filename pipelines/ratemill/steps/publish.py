@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ratemill.insight.focus import FocusDatasets
 from ratemill.io.atomic import StagedFolder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.io.publish import PublishedDatabase, query_comment
 from ratemill.period import BillingPeriod
 from ratemill.resources import shipped, sql
+from ratemill.steps.export import focus_ledger, refused_when_too_large
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGES
-from ratemill.tables.invoices import BILLING_TABLES
-from ratemill.tables.runs import FINDINGS, RUNS
+from ratemill.tables.focus import COST_AND_USAGE, FOCUS_VERSIONS
+from ratemill.tables.invoices import BILLING_TABLES, INVOICES
+from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, RUNS
 from ratemill.tables.usage import REJECTED_ROWS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratemill.io.warehouse import Warehouse
     from ratemill.steps.context import Context
 
 MANIFEST = "manifest.json"
+LEDGER_TABLES = (CLOSED_PERIODS, CHECKLIST, DOCUMENTS, EVENTS)
+"""What the job remembers of closing, as it is."""
 
 
 def publish(context: Context) -> None:
@@ -47,9 +55,12 @@ def publish(context: Context) -> None:
             database.add_frame(
                 FINDINGS, warehouse.table("ops", FINDINGS).filter(pl.col("run_id").is_in(runs["run_id"].to_list()))
             )
+            for table in LEDGER_TABLES:
+                database.add_frame(table, warehouse.table("ops", table).sort(*table.key))
             database.add_frame(USAGE_FILES, warehouse.usage_files())
             database.add_frame(REJECTED_ROWS, warehouse.rejected_rows())
             _add_usage(context, database, current)
+            database.add_frames(COST_AND_USAGE[FOCUS_VERSIONS[0]], _focus_rows(context, store, current))
             for path in sorted((shipped("sql") / "reports").glob("*.sql")):
                 query = path.read_text(encoding="utf-8")
                 database.add_view(path.stem, query, query_comment(query)["purpose"])
@@ -58,7 +69,7 @@ def publish(context: Context) -> None:
             target.mkdir(parents=True, mode=0o700)
             for file in store.charge_files(period, run_id):
                 shutil.copy(file, target / file.name)
-        manifest = {"runs": dict(current)}
+        manifest = {"runs": dict(current), "issued": issued_counts(warehouse)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder / ".spill", ignore_errors=True)
         step.done(f"{workspace.relative(workspace.published_database)}, {len(current)} periods")
@@ -67,12 +78,39 @@ def publish(context: Context) -> None:
 
 
 def is_published(context: Context, run_id: str) -> bool:
-    """Whether analysts see this very run."""
-    try:
-        manifest = json.loads((context.workspace.published / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Whether analysts see this very run, and everything that was issued."""
+    manifest = _manifest(context)
+    if run_id not in manifest.get("runs", {}).values() or manifest.get("issued") != issued_counts(context.warehouse):
         return False
-    return run_id in manifest.get("runs", {}).values() and context.workspace.published_database.is_file()
+    return context.workspace.published_database.is_file()
+
+
+def published_issues(context: Context) -> dict[str, int]:
+    """Closed period → how many issued documents analysts see."""
+    return dict(_manifest(context).get("issued", {}))
+
+
+def issued_counts(warehouse: Warehouse) -> dict[str, int]:
+    """Closed period → how many documents were issued for it; it only grows, so equal means the same."""
+    issued = warehouse.table("billing", INVOICES, "status = 'issued'").group_by("period").len()
+    counts = dict(issued.iter_rows())
+    return {period: counts.get(period, 0) for period in warehouse.closed_periods()["period"]}
+
+
+def _manifest(context: Context) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((context.workspace.published / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest
+
+
+def _focus_rows(context: Context, store: ChargeStore, current: list[tuple[str, str]]) -> Iterator[pl.DataFrame]:
+    """FOCUS, Cost and Usage, of every period; see :func:`ratemill.steps.export.export_focus`."""
+    for period, run_id in current:
+        datasets = FocusDatasets(focus_ledger(context, BillingPeriod.parse(period)))
+        with refused_when_too_large(store.usage_parts(period, run_id)):
+            yield from datasets.cost_and_usage(store.usage_parts(period, run_id))
 
 
 def _add_usage(context: Context, database: PublishedDatabase, current: list[tuple[str, str]]) -> None:

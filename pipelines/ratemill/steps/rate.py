@@ -19,6 +19,7 @@ from ratemill.rating.metering import plan_metering
 from ratemill.rating.series import split_by_book
 from ratemill.rating.shard import rate_shard
 from ratemill.resources import sql
+from ratemill.steps.check import billed_without_usage
 from ratemill.steps.overflow import overflow_refused
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def rate(context: Context, checked: Checked) -> Rated:
 
     Raises:
         DataRefusedError: too many rows are rejected, or usage has no price (unless [policy] says otherwise).
-        NothingToBillError: no usage belongs to the period, and no former drafts have to be replaced.
+        NothingToBillError: no usage belongs to the period, and there is no other reason to bill it.
     """
     store = ChargeStore(context.workspace.charges)
     period, run_id = checked.period, checked.run_id
@@ -53,12 +54,12 @@ def rate(context: Context, checked: Checked) -> Rated:
             _reject_again(context, checked)
         else:
             with store.writing(period, run_id) as writer:
-                writer.facts = _rate_all(context, checked, writer)
+                writer.facts = rate_into(context, checked, writer)
         facts = store.facts(period, run_id)
         unpriced = store.unpriced(period, run_id)
         step.done(f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records")
     _refuse_rejects(context, checked, facts)
-    if not facts["rows_billed"] and context.warehouse.current_run(period) is None:
+    if not facts["rows_billed"] and not billed_without_usage(context, checked.book, period, checked.inputs):
         store.remove(period, run_id)
         raise NothingToBillError(
             f"there is no usage for {period}: of {facts['rows_in']:,} rows in files around it,"
@@ -79,7 +80,11 @@ def _reject_again(context: Context, checked: Checked) -> None:
         warehouse.replace_book_rejects(split_by_book(series, book.accounts, book.skus).unknown, period)
 
 
-def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[str, Any]:
+def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_rejects: bool = True) -> dict[str, Any]:
+    """Rate ``checked.period`` into ``writer``; the facts of :class:`Rated`.
+
+    ``keep_rejects``: keep in the warehouse which rows this book rejects. Without, nothing but charges is written.
+    """
     warehouse, book, period = context.warehouse, checked.book, checked.period
     with warehouse.usage_of_period(period):
         series = warehouse.frame(sql("core/series_of_period"))
@@ -114,7 +119,8 @@ def _rate_all(context: Context, checked: Checked, writer: ChargeWriter) -> dict[
                     _per_sku(usage.rename({"usage_quantity": "quantity"}), "quantity"),
                     _per_sku(rated.unpriced, "quantity"),
                 )
-        warehouse.replace_book_rejects(split.unknown, period)
+        if keep_rejects:
+            warehouse.replace_book_rejects(split.unknown, period)
         return _facts(warehouse, checked, writer, known=split.known, unknown=split.unknown, metered_rows=metered_rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratemill.documents.environment import make_environment
 from ratemill.documents.invoice import build_invoice
@@ -14,18 +14,24 @@ from ratemill.documents.pdf import InvoicePdf
 from ratemill.documents.report import render_report_files
 from ratemill.documents.report_model import RunFacts
 from ratemill.documents.spreadsheet import spreadsheet_csv
-from ratemill.errors import UsageError
+from ratemill.errors import DataRefusedError, UsageError
 from ratemill.findings import Severity
 from ratemill.io.atomic import StagedFolder, make_private_folder
 from ratemill.io.charge_store import ChargeStore
+from ratemill.io.issued import IssuedStore
 from ratemill.resources import sql
 from ratemill.tables.charges import CHARGES
+from ratemill.tables.invoices import INVOICES
+from ratemill.tables.runs import DOCUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import jinja2
 
+    from ratemill.book.model import Book
+    from ratemill.io.warehouse import Warehouse
+    from ratemill.period import BillingPeriod
     from ratemill.steps.check import Checked
     from ratemill.steps.context import Context
     from ratemill.steps.rate import Rated
@@ -38,22 +44,31 @@ _MOST_REJECTS = 100_000
 def report(context: Context, checked: Checked, rated: Rated) -> int:
     """Write every document of the period, note the run as reported; returns how many files.
 
-    The former documents stand until all are there.
+    The former documents stand until all are there. Documents that were issued are copied, never made again.
+
+    Raises:
+        DataRefusedError: a document that was issued is not there any more, or not as it was.
     """
+    issued = issued_files(context, checked.period)
     previous = context.warehouse.current_run(checked.period.shift(-1))
     previous_run = previous["run_id"] if previous else None
     target = context.workspace.out(checked.period)
     with context.progress.step("report", unit="files") as step:
         hashes: dict[str, str] = {}
         with StagedFolder(target) as folder:
-            for name, data in _files(context, checked, rated, previous_run):
+            for name, data in _files(context, checked, rated, issued=issued, previous_run=previous_run):
                 path = folder / name
                 make_private_folder(path.parent)
                 path.write_bytes(data)
                 path.chmod(0o600)
                 hashes[name] = hashlib.sha256(data).hexdigest()
                 step.advance()
-            manifest = {"run_id": rated.run_id, "previous_run_id": previous_run, "files": hashes}
+            manifest = {
+                "run_id": rated.run_id,
+                "previous_run_id": previous_run,
+                "files": hashes,
+                "issued": issued or {},
+            }
             text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         count = len(hashes)
@@ -78,43 +93,65 @@ def require_invoiced(context: Context, checked: Checked) -> None:
 
 
 def is_reported(context: Context, checked: Checked) -> bool:
-    """Whether ``out/<period>`` holds the documents of this very run."""
+    """Whether ``out/<period>`` holds the documents of this very run, those issued included."""
     try:
         manifest = json.loads((context.workspace.out(checked.period) / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     previous = context.warehouse.current_run(checked.period.shift(-1))
-    expected = (checked.run_id, previous["run_id"] if previous else None)
-    if (manifest.get("run_id"), manifest.get("previous_run_id")) != expected:
+    expected = (checked.run_id, previous["run_id"] if previous else None, issued_files(context, checked.period) or {})
+    if (manifest.get("run_id"), manifest.get("previous_run_id"), manifest.get("issued")) != expected:
         return False
     return all((context.workspace.out(checked.period) / name).is_file() for name in manifest["files"])
 
 
-def _files(context: Context, checked: Checked, rated: Rated, previous_run: str | None) -> Iterator[tuple[str, bytes]]:
-    warehouse, config, book, period = context.warehouse, context.config, checked.book, checked.period
-    billed = warehouse.billed(period)
+def issued_files(context: Context, period: BillingPeriod) -> dict[str, str] | None:
+    """Name in ``out/<period>`` → SHA-256 of every document that was issued for a period; None while it is open."""
+    if context.warehouse.closed_period(period) is None:
+        return None
+    folder = IssuedStore.file(period, "")
+    documents = context.warehouse.table("ops", DOCUMENTS, "starts_with(file, $folder)", {"folder": folder})
+    return {row["file"].removeprefix(folder): row["sha256"] for row in documents.sort("file").iter_rows(named=True)}
+
+
+def invoice_files(
+    context: Context, billed: Billed, *, book: Book, period: BillingPeriod
+) -> Iterator[tuple[str, str, bytes]]:
+    """invoice_id, name in ``out/<period>`` and bytes of each file of the invoices and credit notes in ``billed``."""
+    config = context.config
     environment = make_environment(context.workspace.templates)
     pdf = InvoicePdf(environment) if config.output.pdf else None
     logo = _logo(context)
     conditions = book.conditions_of_prices
     accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
-    lines_of = billed.lines.partition_by("invoice_id", as_dict=True)
-    taxes_of = billed.taxes.partition_by("invoice_id", as_dict=True)
-    for invoice in billed.invoices.iter_rows(named=True):
-        key = (invoice["invoice_id"],)
+    originals = corrected_invoices(context.warehouse, billed)
+    for one in billed.each():
         document = build_invoice(
-            invoice=invoice,
-            lines=lines_of[key],
-            taxes=taxes_of[key],
-            account=accounts[invoice["billing_account_id"]],
+            one,
+            account=accounts[one.invoices["billing_account_id"][0]],
             seller=config.seller,
             period=period,
             time_zone=config.period.time_zone,
             logo=logo,
             conditions=conditions,
+            originals=originals,
         )
-        yield from render_invoice_files(document, lines_of[key], environment, pdf, html=config.output.html)
-    if config.output.html:
+        for name, data in render_invoice_files(document, one.lines, environment, pdf, html=config.output.html):
+            yield one.invoices["invoice_id"][0], name, data
+
+
+def _files(
+    context: Context, checked: Checked, rated: Rated, *, issued: dict[str, str] | None, previous_run: str | None
+) -> Iterator[tuple[str, bytes]]:
+    warehouse, period = context.warehouse, checked.period
+    billed = warehouse.billed(period)
+    if issued is None:
+        for _, name, data in invoice_files(context, billed, book=checked.book, period=period):
+            yield name, data
+    else:
+        yield from _as_issued(context, period, issued)
+    if context.config.output.html:
+        environment = make_environment(context.workspace.templates)
         yield from _reports(context, checked, rated, billed, previous_run=previous_run, environment=environment)
     rejects = warehouse.frame(
         sql("core/rejects_of_period"),
@@ -122,6 +159,34 @@ def _files(context: Context, checked: Checked, rated: Rated, previous_run: str |
     )
     if rejects.height:
         yield "rejects.csv", spreadsheet_csv(rejects)
+
+
+def _as_issued(context: Context, period: BillingPeriod, issued: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    store = IssuedStore(context.workspace.issued)
+    for name, sha256 in issued.items():
+        file = store.file(period, name)
+        try:
+            data = store.read(file)
+        except FileNotFoundError:
+            data = None
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            place = context.workspace.relative(context.workspace.issued / file)
+            what = "is gone" if data is None else "is not as it was issued"
+            raise DataRefusedError(f"{place} {what} → bring the file back from a backup; it is never made anew")
+        yield name, data
+
+
+def corrected_invoices(warehouse: Warehouse, billed: Billed) -> dict[str, dict[str, Any]]:
+    """invoice_id → row of INVOICES, of every invoice that documents of ``billed`` correct."""
+    corrected = {
+        invoice_id
+        for frame in (billed.invoices, billed.lines)
+        for invoice_id in frame["corrects_invoice_id"].drop_nulls().unique()
+    }
+    if not corrected:
+        return {}
+    rows = warehouse.table("billing", INVOICES, "list_contains($ids, invoice_id)", {"ids": sorted(corrected)})
+    return {row["invoice_id"]: row for row in rows.iter_rows(named=True)}
 
 
 def _reports(
@@ -142,12 +207,12 @@ def _reports(
         previous_charges=(
             store.all_charges(period.shift(-1), previous_run) if previous_run else CHARGES.empty().lazy()
         ),
-        invoices=billed.invoices,
-        invoice_lines=billed.lines,
-        tax_lines=billed.taxes,
+        billed=billed,
         accounts=book.accounts,
         projects=book.projects,
         skus=book.skus,
+        granted=book.credits,
+        drawn=context.warehouse.credits_drawn(period.shift(1)),
         seller=context.config.seller,
         run=RunFacts(
             run_id=rated.run_id,
@@ -161,6 +226,7 @@ def _reports(
         environment=environment,
         default_zone=context.config.period.time_zone,
         invoice_formats=formats,
+        originals=corrected_invoices(context.warehouse, billed),
     )
 
 

@@ -170,7 +170,7 @@ FX_RATES = Table(
 )
 
 SCOPE = (
-    Column("category", TEXT, "FOCUS service category it is for; empty: any", nullable=True),
+    Column("category", TEXT, "FOCUS service category it is for; empty: any", nullable=True, one_of=SERVICE_CATEGORIES),
     Column("service", TEXT, "Service it is for; empty: any", nullable=True),
     Column("sku_ids", TEXT, "SKUs it is for, separated by spaces; empty: any", nullable=True),
     Column("project_id", TEXT, "Project it is for; empty: any", nullable=True),

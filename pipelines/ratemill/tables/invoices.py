@@ -12,7 +12,7 @@ from ratemill.tables.book import TAX_KINDS
 from ratemill.tables.columns import TEXT, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 INVOICES = Table(
     "invoices",
@@ -125,7 +125,7 @@ TAX_LINES = Table(
         Column("tax_amount", AMOUNT, "Tax, rounded half-up once on the summed base", unit="currency"),
         Column("note", TEXT, "Sentence the invoice must carry", nullable=True),
     ),
-    key=("invoice_id", "tax_code", "category", "rate"),
+    key=("invoice_id", "tax_code", "category", "kind", "rate", "note"),
 )
 
 CREDIT_LEDGER = Table(
@@ -219,6 +219,14 @@ class Billed:
         """Each of BILLING_TABLES with its rows."""
         frames = (self.invoices, self.lines, self.deductions, self.taxes, self.credits, self.commitments)
         return tuple(zip(BILLING_TABLES, frames, strict=True))
+
+    def each(self) -> Iterator[Billed]:
+        """Each invoice alone, by invoice_id."""
+        parts = [frame.partition_by("invoice_id", as_dict=True) for _, frame in self.frames()]
+        for invoice_id in self.invoices["invoice_id"].sort():
+            yield Billed(
+                *(part.get((invoice_id,), table.empty()) for part, (table, _) in zip(parts, self.frames(), strict=True))
+            )
 
     def on(self, invoice_id: str) -> Billed:
         """One invoice alone."""

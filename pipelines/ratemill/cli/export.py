@@ -1,0 +1,83 @@
+"""``ratemill export``: files for other systems."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratemill.cli.shared import (
+    JsonOption,
+    LogFormatOption,
+    PeriodOption,
+    QuietOption,
+    WorkspaceOption,
+    finish,
+    open_workspace,
+    printable,
+    read_actor,
+    read_clock,
+    read_period,
+)
+
+
+class FocusVersion(StrEnum):
+    """Versions of FOCUS that can be written."""
+
+    V1_4 = "1.4"
+    V1_2 = "1.2"
+
+
+class DatasetFormat(StrEnum):
+    """Formats of datasets."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+ToOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", metavar="DIR", show_default=False, help="Folder to make the export's folder in; else exports/."
+    ),
+]
+
+
+def focus(
+    period: PeriodOption,
+    version: Annotated[FocusVersion, typer.Option("--focus-version", help="Version of FOCUS.")] = FocusVersion.V1_4,
+    file_format: Annotated[DatasetFormat, typer.Option("--format", help="Format of the files.")] = (
+        DatasetFormat.PARQUET
+    ),
+    to: ToOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write the FOCUS datasets of a period that has invoices.
+
+    FOCUS is the FinOps Open Cost and Usage Specification. 1.4: Cost and Usage, Invoice Detail, Billing Period and
+    Contract Commitment; 1.2: Cost and Usage. The files are in DIR/focus-VERSION/PERIOD, with their schemas and a
+    manifest; the export of drafts is replaced by that of the issued invoices.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.export import export_focus  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    one = read_period(period)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(None), command=f"ratemill export focus --period {one}", actor=read_actor(None)
+    ) as context:  # fmt: skip
+        exported = export_focus(context, one, version=version.value, file_format=file_format.value, to=to)
+    place = opened.relative(exported.folder)
+    if json:
+        finish({"folder": place, **exported.manifest}, json=True)
+        return
+    for name, facts in exported.manifest["files"].items():
+        if "rows" in facts:
+            typer.echo(f"{name:<30} {facts['rows']:>12,} rows")
+    typer.echo(printable(f"{place}  FOCUS {version}, {exported.manifest['status']} invoices"))
