@@ -131,6 +131,32 @@ bench-peer: setup ## the closest open peer on the same usage, in an environment 
 	$(PEER)/bin/python benchmarks/peer_cloudkitty.py bench-work/peer $(PEER_ROWS)
 	'$(BIN)/ratemill' bench --resources 3000
 
+FOCUS := .focus-check
+FOCUS_RUN := '$(BIN)/ratemill' run --workspace $(FOCUS)/demo --quiet
+
+# focus-validator needs Python 3.12 and an older Arrow; its exit code says nothing, tests/focus/check.py reads its report.
+.PHONY: focus-check
+focus-check: setup ## the FOCUS exports of the demo against validators of others (Python 3.12 or newer, in .focus-check)
+	test -x $(FOCUS)/toolkit/bin/focus-toolkit || { '$(BIN)/python' -m venv $(FOCUS)/toolkit && \
+	    $(FOCUS)/toolkit/bin/python -m pip install --quiet 'focus-data-toolkit==0.14.1'; }
+	test -x $(FOCUS)/validator/bin/focus-validator || { \
+	    for candidate in python3.13 python3.12 python3; do \
+	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then break; fi; \
+	    done; \
+	    $$candidate -m venv $(FOCUS)/validator && \
+	    $(FOCUS)/validator/bin/python -m pip install --quiet 'focus-validator==2.2.1' 'pyarrow<22'; }
+	rm -rf $(FOCUS)/demo
+	'$(BIN)/ratemill' init $(FOCUS)/demo --sample demo --resources 40 --months 2 --quiet
+	$(FOCUS_RUN) --period 2026-09 --as-of 2026-10-02T06:00:00Z
+	'$(BIN)/ratemill' close --workspace $(FOCUS)/demo --period 2026-09 --as-of 2026-10-03T06:00:00Z --quiet
+	$(FOCUS_RUN) --period 2026-10 --as-of 2026-11-02T06:00:00Z
+	for period in 2026-09 2026-10; do \
+	    '$(BIN)/ratemill' export focus --workspace $(FOCUS)/demo --period $$period --format csv --quiet; \
+	    $(FOCUS)/toolkit/bin/python tests/focus/check.py 1.4 $(FOCUS)/demo/exports/focus-1.4/$$period; \
+	    '$(BIN)/ratemill' export focus --workspace $(FOCUS)/demo --period $$period --focus-version 1.2 --quiet; \
+	    $(FOCUS)/validator/bin/python tests/focus/check.py 1.2 $(FOCUS)/demo/exports/focus-1.2/$$period; \
+	done
+
 # ------------------------------------------------------------------------------------------------------ maintenance
 
 # The --no-emit options are the defaults; they are stated because a lock must never say where its writer's packages
@@ -153,6 +179,6 @@ lock: ## resolve pyproject.toml again into requirements/ (UPGRADE=1: to the newe
 
 .PHONY: clean
 clean: ## remove the environment, the demo and everything that tools left here
-	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer
+	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer $(FOCUS)
 	if [ -f '$(DEMO)/ratemill.toml' ]; then rm -rf '$(DEMO)'; fi
 	find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,7 @@ from ratemill.io.publish import query_comment
 from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.columns import Column, Table, duckdb_type
+from ratemill.tables.focus import COST_AND_USAGE, DATASETS, FOCUS_VERSIONS
 from ratemill.tables.invoices import BILLING_TABLES
 from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, RUNS
 from ratemill.tables.usage import REJECTED_ROWS, REQUIRED_INPUT_COLUMNS, USAGE, USAGE_FILES
@@ -38,7 +39,7 @@ GENERATED = "<!-- Made by make docs; edit the definitions instead. -->"
 
 PUBLISHED = (
     CHARGES, *BILLING_TABLES, CLOSED_PERIODS, CHECKLIST, DOCUMENTS, EVENTS, USAGE, USAGE_FILES, REJECTED_ROWS, RUNS,
-    FINDINGS,
+    FINDINGS, COST_AND_USAGE[FOCUS_VERSIONS[0]],
 )  # fmt: skip
 """Tables of the published database, besides those of the book."""
 
@@ -93,6 +94,19 @@ def _dictionary() -> Iterator[str]:
     yield "## What you get: views"
     yield ""
     yield from _views()
+    yield "## What you get: FOCUS exports"
+    yield ""
+    yield "Files of `ratemill export focus` ([exports.md](exports.md#focus))."
+    yield "The columns of Cost and Usage are those of the table [focus_cost_and_usage](#focus_cost_and_usage);"
+    yield f"FOCUS 1.2 {_versions_differ()}."
+    yield ""
+    for dataset in DATASETS[FOCUS_VERSIONS[0]][1:]:
+        yield from _published_table(dataset.table)
+
+
+def _versions_differ() -> str:
+    newer, older = (set(COST_AND_USAGE[version].names) for version in FOCUS_VERSIONS)
+    return f"has {_listed(sorted(older - newer))} in place of {_listed(sorted(newer - older))}"
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -218,7 +232,7 @@ _EXIT_CODES = {
     ExitCode.DATA_REFUSED: "data refused; trying again changes nothing",
     ExitCode.LOCKED: "another process is at work here, or the period is closed",
     ExitCode.TEMPORARY: "temporary (disk full, out of time or memory): try again later",
-    ExitCode.NOTHING_TO_BILL: "there is no usage for the period",
+    ExitCode.NOTHING_TO_BILL: "there is nothing to bill for the period: no usage and no fees",
 }
 
 

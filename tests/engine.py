@@ -36,7 +36,7 @@ from ratemill.steps.check import Checked
 from ratemill.steps.context import Context
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGE_ORDER, CHARGES, UNPRICED
-from ratemill.tables.invoices import CREDIT_LEDGER
+from ratemill.tables.invoices import CORRECTIONS, CREDIT_LEDGER
 from ratemill.usage.intake import take_in
 from ratemill.usage.mapping import ColumnMapping, map_columns
 from ratemill.workspace import Workspace
@@ -189,6 +189,7 @@ def invoice(world: World, charges: pl.DataFrame, book: Book, run_id: str) -> Inv
         time_zone=world.time_zone,
         run_id=run_id,
         credits_drawn=drawn,
+        corrections=pl.DataFrame(list(map(vars, world.corrections)), CORRECTIONS.polars_schema),
     )
     assert not invoices.findings, invoices.findings
     if invoices.invoices.height:
@@ -275,7 +276,17 @@ _KEYS = {
     "charges": (*CHARGE_ORDER, "source_id"),
     "unpriced": ("billing_account_id", "account_id", "sku_id", "region", "reason"),
     "invoices": ("billing_account_id", "currency"),
-    "lines": ("invoice_id", "account_id", "project_id", "sku_id", "region", "price_id", "line_kind", "source_id"),
+    "lines": (
+        "invoice_id",
+        "account_id",
+        "project_id",
+        "sku_id",
+        "region",
+        "price_id",
+        "line_kind",
+        "source_id",
+        "corrects_period",
+    ),
     "deductions": ("invoice_id", "deduction_number", "line_number"),
     "tax_lines": ("invoice_id", "tax_code", "category", "rate"),
     "credits": ("invoice_id", "credit_id"),
@@ -308,7 +319,8 @@ def differences(engine: EngineBill, reference: Bill) -> list[str]:
 
 def _charges_of_engine(bill: EngineBill) -> list[dict[str, Any]]:
     """Rows that CHARGE_ORDER leaves side by side, the deductions of one line, are put in order of their source."""
-    usage, added = [], []
+    usage: list[dict[str, Any]] = []
+    added: list[dict[str, Any]] = []
     for row in bill.charges.select(CHARGE_FIELDS).iter_rows(named=True):
         (usage if row["charge_kind"] in RATED_KINDS else added).append(row)
     for _, side_by_side_rows in groupby(added, key=lambda row: [row[name] for name in CHARGE_ORDER]):
@@ -318,7 +330,8 @@ def _charges_of_engine(bill: EngineBill) -> list[dict[str, Any]]:
 
 def _charges_of_reference(bill: Bill) -> list[dict[str, Any]]:
     """The engine keeps what invoicing adds apart, and says no price's currency there: it belongs to no price."""
-    usage, added = [], []
+    usage: list[dict[str, Any]] = []
+    added: list[dict[str, Any]] = []
     for charge in bill.charges:
         is_rated = charge.charge_kind in RATED_KINDS
         row = vars(charge) | {"pricing_currency": charge.price_currency if is_rated else None}
@@ -366,7 +379,11 @@ def _sortable(key: Iterable[Any]) -> tuple[tuple[bool, Any], ...]:
 def describe(world: World) -> str:
     """A world as one reads it: only what was given, one row a line."""
     parts = [f"{world.period} in {world.time_zone}, by {world.detail}"]
-    for name, rows in {**vars(world.book), "usage": world.usage}.items():
+    if world.credits_drawn:
+        parts.append(
+            f"drawn before: {', '.join(f'{name} {_plain(value)}' for name, value in world.credits_drawn.items())}"
+        )
+    for name, rows in {**vars(world.book), "corrections": world.corrections, "usage": world.usage}.items():
         parts += [f"{name}:", *(f"  {_short(row)}" for row in rows)]
     return "\n".join(parts)
 

@@ -23,6 +23,7 @@ from reference.model import (
     Adjustment,
     Book,
     Commitment,
+    Correction,
     Credit,
     Discount,
     FxRate,
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 T = TypeVar("T")
-Features = Literal["per_unit", "everything"]
-"""per_unit: prices per unit and sums only. everything: all of "How we bill"."""
+Features = Literal["per_unit", "deals", "everything"]
+"""per_unit: prices per unit and sums only. everything: all of "How we bill".
+
+deals: every SKU has one plain price, so that many lines have amounts worth discounting; and more discounts.
+"""
 
 MOST_RECORDS = 80
 PERIODS = ("2026-02", "2026-03", "2026-04", "2026-10", "2026-11")
@@ -133,7 +137,7 @@ def months(draw: st.DrawFn, features: Features = "per_unit") -> Month:
         time_zone=draw(st.sampled_from(["UTC", "Europe/Berlin"])),
         detail=draw(st.sampled_from(["day", "hour"])) if features == "everything" else "day",
         fx_rates=draw(_fx_rates(period)) if features == "everything" else (),
-        discounts=draw(_discounts_for_all(period)) if features == "everything" else (),
+        discounts=draw(_discounts_for_all(period)) if features != "per_unit" else (),
     )
 
 
@@ -153,7 +157,9 @@ def worlds(
     projects = draw(_projects(accounts, instants))
     skus = draw(_skus(features))
     currencies = sorted({account.currency for account in accounts})
-    prices = draw(_prices(skus, currencies, instants, features))
+    prices = draw(
+        _plain_prices(skus, currencies) if features == "deals" else _prices(skus, currencies, instants, features)
+    )
     lists = {price.price_list for price in prices}
     accounts = tuple(  # a list without any price is refused as a misspelling
         replace(account, price_lists=tuple(name for name in account.price_lists if name in lists))
@@ -168,8 +174,8 @@ def worlds(
         taxes=TAXES,
         fx_rates=month.fx_rates,
     )
-    if features == "everything":
-        book = draw(_with_deals(book, month, instants))
+    if features != "per_unit":
+        book = draw(_with_deals(book, month, instants, most_discounts=7 if features == "deals" else 3))
     return World(
         book=book,
         usage=draw(_usage(book, instants, features, most_records)),
@@ -177,6 +183,7 @@ def worlds(
         time_zone=month.time_zone,
         detail=month.detail,
         credits_drawn=draw(_drawn(book.credits)),
+        corrections=draw(_corrections(book)) if features != "per_unit" else (),
     )
 
 
@@ -207,7 +214,9 @@ def side_by_side(some: Sequence[World]) -> World:
     tables["discounts"] = tuple(dict.fromkeys(tables["discounts"]))  # those of every account are in all of them
     usage = tuple(record for world in named for record in world.usage)
     drawn = {credit_id: amount for world in named for credit_id, amount in world.credits_drawn.items()}
-    return replace(named[0], book=replace(named[0].book, **tables), usage=usage, credits_drawn=drawn)
+    corrections = tuple(row for world in named for row in world.corrections)
+    book = replace(named[0].book, **tables)
+    return replace(named[0], book=book, usage=usage, credits_drawn=drawn, corrections=corrections)
 
 
 def prefix_of(place: int) -> str:
@@ -219,7 +228,7 @@ SHARED_TABLES = ("windows", "taxes", "fx_rates")
 """Tables that worlds side by side have in common."""
 _NAMES = (
     "account_id", "billing_account_id", "project_id", "sku_id", "price_id", "record_id", "discount_id",
-    "commitment_id", "credit_id", "recurring_id", "adjustment_id",
+    "commitment_id", "credit_id", "recurring_id", "adjustment_id", "source_id",
 )  # fmt: skip
 _LISTS_OF_NAMES = ("sku_ids", "excludes")
 
@@ -236,6 +245,7 @@ def _renamed(world: World, prefix: str) -> World:
         world,
         book=Book(**tables),
         usage=tuple(_prefixed(row, prefix) for row in world.usage),
+        corrections=tuple(_prefixed(row, prefix) for row in world.corrections),
         credits_drawn={prefix + credit_id: amount for credit_id, amount in world.credits_drawn.items()},
     )
 
@@ -397,6 +407,22 @@ def _prices(
 
 
 @st.composite
+def _plain_prices(draw: st.DrawFn, skus: Sequence[Sku], currencies: Sequence[str]) -> tuple[PriceTier, ...]:
+    """One price per unit for each SKU and currency, now and then with a cap."""
+    return tuple(
+        PriceTier(
+            price_id=f"price-{sku.sku_id}-{currency}",
+            sku_id=sku.sku_id,
+            currency=currency,
+            unit_price=draw(_thousandths()),
+            cap=draw(_seldom(_thousandths())),
+        )
+        for sku in skus
+        for currency in currencies
+    )
+
+
+@st.composite
 def _versions(draw: st.DrawFn, instants: Sequence[datetime]) -> list[tuple[datetime | None, datetime | None]]:
     """One to three stretches of time without overlap; sometimes one is left out."""
     cuts = sorted(draw(st.sampled_from([0, 0, 1, 2]).flatmap(lambda size: _some(instants, size))))
@@ -466,7 +492,7 @@ def _amounts(currency: str) -> st.SearchStrategy[Decimal]:
 
 
 @st.composite
-def _validity(draw: st.DrawFn, instants: Sequence[datetime]) -> dict[str, datetime | None]:
+def _validity(draw: st.DrawFn, instants: Sequence[datetime]) -> dict[str, Any]:
     """Always, from or until an instant of the month, or between two of them."""
     cuts = sorted(draw(st.sampled_from([0, 0, 1, 2]).flatmap(lambda size: _some(instants, size))))
     first, end = draw(st.sampled_from(list(pairwise([None, *cuts, None]))))
@@ -479,12 +505,12 @@ def _scope(draw: st.DrawFn, skus: Sequence[Sku] = (), projects: Sequence[Project
     service, category = draw(st.sampled_from([(sku.service, sku.category) for sku in skus] or KINDS_OF_SKUS))
     conditions: list[dict[str, Any]] = [{}, {}, {"category": category}, {"service": service}, {"region": "eu-1"}]
     if skus:
-        one = (draw(st.sampled_from(skus)).sku_id,)
-        conditions += [{"sku_ids": tuple(sku.sku_id for sku in skus)}, {"sku_ids": one}, {"excludes": one}]
+        only = (draw(st.sampled_from(skus)).sku_id,)
+        conditions += [{"sku_ids": tuple(sku.sku_id for sku in skus)}, {"sku_ids": only}, {"excludes": only}]
     if projects:
         conditions.append({"project_id": draw(st.sampled_from(projects)).project_id})
     one, other = draw(st.sampled_from(conditions)), draw(st.sampled_from([{}, {}, *conditions]))
-    both = one | other
+    both: dict[str, Any] = one | other
     if set(both.get("sku_ids", ())) & set(both.get("excludes", ())):
         del both["excludes"]
     return both
@@ -518,7 +544,9 @@ def _discounts_for_all(draw: st.DrawFn, period: str) -> tuple[Discount, ...]:
 
 
 @st.composite
-def _with_deals(draw: st.DrawFn, book: Book, month: Month, instants: Sequence[datetime]) -> Book:
+def _with_deals(
+    draw: st.DrawFn, book: Book, month: Month, instants: Sequence[datetime], *, most_discounts: int
+) -> Book:
     """The book with what is agreed beside prices. Mostly in the payer's currency; a fee may open another invoice."""
     recurring = draw(_fees(book, instants))
     invoiced = _invoiced_in(book, recurring)
@@ -536,7 +564,7 @@ def _with_deals(draw: st.DrawFn, book: Book, month: Month, instants: Sequence[da
                 if (row.currency is None or row.currency in currencies)
                 and (row.service is None or row.service in services)
             ],
-            *draw(_discounts(book, invoiced, scopes, instants)),
+            *draw(_discounts(book, invoiced, scopes, instants, most=most_discounts)),
         ),
         commitments=draw(_commitments(book, instants)),
         credits=draw(_credits(invoiced, scopes, instants)),
@@ -602,12 +630,14 @@ def _discounts(
     invoiced: dict[str, list[str]],
     scopes: st.SearchStrategy[dict[str, Any]],
     instants: Sequence[datetime],
+    *,
+    most: int,
 ) -> tuple[Discount, ...]:
     found = []
-    for number in range(draw(st.sampled_from([0, 1, 2, 4]))):
+    for number in range(draw(st.integers(0, most))):
         account = draw(st.sampled_from(book.accounts))
         currency = draw(st.sampled_from(invoiced[book.payer_of(account).account_id]))
-        given = {"discount_id": f"discount-{7 - number}", "account_id": account.account_id, **draw(scopes)}
+        given = {"discount_id": f"discount-{most - number}", "account_id": account.account_id, **draw(scopes)}
         found.append(draw(_discount(given, currency, instants)))
     return tuple(found)
 
@@ -673,6 +703,48 @@ def _credits(
 
 
 @st.composite
+def _corrections(draw: st.DrawFn, book: Book) -> tuple[Correction, ...]:
+    """Differences of closed months, up or down, with taxes of then: of this payer now or of another country."""
+    found = []
+    for number in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
+        account = draw(st.sampled_from(book.accounts))
+        payer = book.payer_of(account)
+        billed, correct = draw(
+            st.lists(st.just(Decimal(0)) | _amounts(payer.currency), min_size=2, max_size=2, unique=True)
+        )
+        tax = draw(st.sampled_from(book.taxes))
+        kind = draw(st.sampled_from(["usage", "usage", "recurring", "commitment"]))
+        of_usage = {"price_id": f"old-{number}", "region": "eu-1", "pricing_unit": "month"} if kind == "usage" else {}
+        found.append(
+            Correction(
+                billing_account_id=payer.account_id,
+                currency=payer.currency,
+                corrects_period=draw(st.sampled_from(["2026-01", "2025-12"])),
+                corrects_invoice_id=draw(st.sampled_from([None, f"2026-01-{payer.account_id}-{payer.currency}"])),
+                corrected_kind=kind,
+                account_id=account.account_id,
+                project_id=draw(st.sampled_from([None, *(row.project_id for row in book.projects)])),
+                sku_id=None if kind == "commitment" else draw(st.sampled_from(book.skus)).sku_id,
+                source_id=None if kind == "usage" else f"former-{number}",
+                description=draw(st.sampled_from([None, "late usage"])),
+                first_day=date(2026, 1, draw(st.integers(1, 9))),
+                last_day=date(2026, 1, 31),
+                pricing_quantity=draw(st.sampled_from([None, Decimal("-1.5")])),
+                billed_amount=billed,
+                correct_amount=correct,
+                amount=correct - billed,
+                tax_code=tax.tax_code,
+                tax_category=tax.category,
+                tax_kind=tax.kind,
+                tax_rate=tax.rate,
+                tax_note=tax.note,
+                **of_usage,
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
 def _drawn(draw: st.DrawFn, some: Sequence[Credit]) -> dict[str, Decimal]:
     """What earlier months used: of most credits nothing, of some a part, or all."""
     found = {}
@@ -717,13 +789,14 @@ def _usage(
             same = draw(st.sampled_from(records))
             record = replace(record, **{name: getattr(same, name) for name in _RESOURCE})
         hours = draw(st.sampled_from([1, 1, 2, 2, 3, 6, 6, 45]))
-        quantity = draw(quantities())
+        some = _thousandths() if features == "deals" else quantities()
+        quantity = draw(some)
         records += [
             replace(
                 record,
                 usage_start=record.usage_start + timedelta(hours=hour),
                 usage_end=record.usage_end and record.usage_end + timedelta(hours=hour),
-                quantity=draw(quantities()) if hours <= 6 else quantity + hour % 7,
+                quantity=draw(some) if hours <= 6 else quantity + hour % 7,
                 record_id=record.record_id and f"{record.record_id}-{hour}",
             )
             for hour in range(hours)

@@ -57,7 +57,7 @@ def write_world(world: World, folder: Path, *, files: int = 1) -> Path:
         '[policy]\nmax_rejected_share = 1\nunpriced = "warn"\n',
         encoding="utf-8",
     )
-    _write_book(world.book, folder / "book")
+    write_book(world.book, folder / "book")
     attributes = sorted({name for record in world.usage for name in record.attributes})
     for number in range(files):
         path = folder / "usage" / f"usage-{number:02d}.parquet"
@@ -65,7 +65,8 @@ def write_world(world: World, folder: Path, *, files: int = 1) -> Path:
     return folder
 
 
-def _write_book(book: Book, folder: Path) -> None:
+def write_book(book: Book, folder: Path) -> None:
+    """Write the tables of ``book`` that have rows; files of former books are left as they are."""
     attributes = sorted({name for price in book.prices for name in price.attributes})
     price_columns = [*_PRICE_COLUMNS, *(f"attr.{name}" for name in attributes)]
     _write_csv(folder / "accounts.csv", map(vars, book.accounts), _ACCOUNT_COLUMNS)

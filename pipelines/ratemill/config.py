@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ratemill.errors import UsageError
+from ratemill.identifiers import ElectronicAddress
 from ratemill.invoicing.numbering import NumberPattern
 from ratemill.period import is_time_zone
 
@@ -36,6 +37,9 @@ class Seller(_Section):
     name: str
     legal_name: str = ""
     address: tuple[str, ...] = ()
+    postal_code: str = ""
+    city: str = ""
+    """Printed below ``address``, after the postal code. E-invoices want both by themselves."""
     country: str = Field(pattern=r"^[A-Z]{2}$")
     tax_id: str = ""
     registration: str = ""
@@ -48,6 +52,8 @@ class Seller(_Section):
     email: str = ""
     website: str = ""
     phone: str = ""
+    electronic_address: str = ""
+    """Where e-invoices come from, as scheme:identifier (code list EAS); empty: the e-mail address."""
     bank: Bank = Bank()
     payment_terms_days: int = Field(default=30, ge=0, le=366)
     logo: str = ""
@@ -58,6 +64,13 @@ class Seller(_Section):
     def _known_zone(cls, value: str) -> str:
         if value and not is_time_zone(value):
             raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+        return value
+
+    @field_validator("electronic_address")
+    @classmethod
+    def _is_electronic_address(cls, value: str) -> str:
+        if value:
+            ElectronicAddress.parse(value)
         return value
 
     @field_validator("invoice_number", "credit_note_number")
@@ -121,6 +134,12 @@ class Output(_Section):
 
     pdf: bool = True
     html: bool = True
+    einvoice: Literal["auto", "required", "off"] = "auto"
+    """Whether issued documents are e-invoices too. auto: those that can be, of sellers in countries that exchange them;
+    required: of any seller, and the close asks about documents that can't be."""
+    workbook: bool = True
+    prices: bool = False
+    """Price pages: one of the public prices, and one for each payer with price lists of its own."""
     publish_usage: Literal["day", "hour"] = "day"
 
 

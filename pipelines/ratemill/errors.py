@@ -62,7 +62,7 @@ class TemporaryError(RatemillError):
 
 
 class NothingToBillError(RatemillError):
-    """There is no usage for the period."""
+    """There is nothing to bill for the period."""
 
     exit_code = ExitCode.NOTHING_TO_BILL
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ratemill.findings import Finding, Severity
+from ratemill.findings import Finding
 from ratemill.frames import collect
 from ratemill.tables.invoices import INVOICES
-from ratemill.tables.runs import FINDINGS
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -73,7 +72,7 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
         nothing_to_do=nothing_to_do,
         facts=facts,
         totals=_totals(context, str(period), str(period.shift(-1))),
-        findings=_findings(context, checked.run_id),
+        findings=context.warehouse.findings(checked.run_id),
         out=workspace.relative(workspace.out(period)),
         published=workspace.relative(workspace.published_database),
         closed=context.warehouse.closed_period(period),
@@ -81,7 +80,7 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
 
 
 def _totals(context: Context, period: str, previous: str) -> tuple[CurrencyTotal, ...]:
-    invoices = context.warehouse.table("billing", INVOICES, "period = $now OR period = $before",
+    invoices = context.warehouse.table("billing", INVOICES, "origin = 'run' AND period IN ($now, $before)",
                                        {"now": period, "before": previous})  # fmt: skip
     sums = collect(
         invoices.lazy()
@@ -99,14 +98,4 @@ def _totals(context: Context, period: str, previous: str) -> tuple[CurrencyTotal
     return tuple(
         CurrencyTotal(**{**row, "previous_untaxed": row["previous_untaxed"] if has_previous else None})
         for row in sums.iter_rows(named=True)
-    )
-
-
-def _findings(context: Context, run_id: str) -> tuple[Finding, ...]:
-    rows = context.warehouse.table("ops", FINDINGS, "run_id = $run_id", {"run_id": run_id}).sort(
-        "severity", "rule", "file", "row"
-    )
-    return tuple(
-        Finding(**{**{k: v for k, v in row.items() if k != "run_id"}, "severity": Severity(row["severity"])})
-        for row in rows.iter_rows(named=True)
     )

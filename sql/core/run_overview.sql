@@ -8,6 +8,6 @@ SELECT
     runs.finished_at,
     count(invoices.invoice_id) AS invoices
 FROM runs
-LEFT JOIN invoices USING (run_id)
+LEFT JOIN invoices ON invoices.run_id = runs.run_id AND invoices.origin = 'run'
 GROUP BY ALL
 ORDER BY runs.period

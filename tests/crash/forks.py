@@ -3,16 +3,18 @@
 Run as a script it reads a JSON object a line from stdin and answers with one a line on stdout::
 
     {"arguments": ["run", …], "log": "path", "signal": 9, "after_seconds": 1.5}
-    {"code": -9, "seconds": 1.5, "moments": null, "turns": null}
+    {"code": -9, "seconds": 1.5, "moments": null, "turns": null, "issue": "before"}
 
 In place of ``after_seconds``, which is another moment on every machine:
 
 - ``at_moment`` sends the signal at the n-th call or return of a function (Python's or C's) in Ratemill's own code;
 - ``at_turn`` does so right before and right after what makes a new state count: odd and even numbers;
 - ``at_size`` lets no file grow beyond so many bytes: the write that would ends the process (SIGXFSZ), which is a death
-  in the middle of a library's own writing.
+  in the middle of a library's own writing;
+- ``at_issue`` sends the signal so many seconds after the transaction that issues documents began to be committed.
 
-``count`` counts both.
+``count`` counts the moments and the turns. ``issue`` tells where the process was when it ended: before that commit,
+inside, or after.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import ratemill
 import ratemill.cli
+from ratemill.io.warehouse import Warehouse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
 SOURCE = str(Path(ratemill.__file__).resolve().parent)
@@ -48,6 +53,8 @@ class Ended:
     seconds: float
     moments: int | None
     turns: int | None
+    issue: str
+    """``before``, ``inside`` or ``after`` the commit that issues documents."""
     said: str
 
 
@@ -77,7 +84,7 @@ class Forks:
         self._process.stdout.close()
 
     def run(self, *arguments: str, **request: Any) -> Ended:
-        """Run ``ratemill`` with ``arguments``; ``request``: signal, after_seconds, at_moment, at_turn, at_size, count."""
+        """Run ``ratemill`` with ``arguments``; ``request``: signal, and when to send it, or count."""
         assert self._process.stdin
         assert self._process.stdout
         line = json.dumps({"arguments": arguments, "log": str(self._log), **request})
@@ -90,24 +97,27 @@ class Forks:
 
 
 def _serve() -> None:
-    for module in ("cli.page", "cli.run", "pipeline", "progress", "workspace"):
+    for module in ("cli.page", "cli.run", "pipeline", "progress", "steps.close", "steps.credit", "steps.verify", "workspace"):
         importlib.import_module(f"ratemill.{module}")
     for line in sys.stdin:
         print(json.dumps(_forked(json.loads(line))), flush=True)
 
 
 def _forked(request: dict[str, Any]) -> dict[str, Any]:
-    counted, counter = os.pipe()
+    (counted, counter), (issued, issuing) = os.pipe(), os.pipe()
     start = time.monotonic()
     child = os.fork()
     if child == 0:
         os.close(counted)
-        _be_ratemill(request, counter)
+        os.close(issued)
+        _be_ratemill(request, counter, issuing)
     os.close(counter)
-    after = request.get("after_seconds")
+    os.close(issuing)
+    marks = os.read(issued, 1) if "at_issue" in request else b""
+    after = request.get("after_seconds") if not marks else time.monotonic() - start + request["at_issue"]
     if after is not None:
         while time.monotonic() - start < after:
-            time.sleep(0.001)
+            time.sleep(0.0001)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, request["signal"])
     _, status = os.waitpid(child, 0)
@@ -115,15 +125,19 @@ def _forked(request: dict[str, Any]) -> dict[str, Any]:
     with os.fdopen(counted, "rb") as stream:
         counts = stream.read().split() or [None, None]
     moments, turns = (count and int(count) for count in counts)
-    return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "moments": moments, "turns": turns}
+    with os.fdopen(issued, "rb") as stream:
+        issue = {b"": "before", b"[": "inside", b"[]": "after"}[marks + stream.read()]
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "seconds": seconds, "moments": moments, "turns": turns, "issue": issue}
 
 
-def _be_ratemill(request: dict[str, Any], counter: int) -> None:
+def _be_ratemill(request: dict[str, Any], counter: int, issuing: int) -> None:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDONLY) if stream == 0 else log, stream)
     code = 70
     try:
+        _mark_issue(issuing)
         moments = _Moments(request)
         if {"at_moment", "at_turn", "count"} & set(request):
             sys.setprofile(moments.see)
@@ -136,6 +150,26 @@ def _be_ratemill(request: dict[str, Any], counter: int) -> None:
     finally:
         sys.stdout.flush()
         os._exit(code)  # nothing of the parent's is to be cleaned up here
+
+
+def _mark_issue(marks: int) -> None:
+    """Write ``[`` right before the transaction that issues documents is committed, and ``]`` right after."""
+    transaction = Warehouse.transaction
+    known: list[int] = []
+
+    @contextmanager
+    def marking(self: Warehouse) -> Iterator[None]:
+        with transaction(self):
+            yield
+            (acts,) = self._row("SELECT count(*) FROM ops.events WHERE act IN ('closed', 'credited')") or (0,)
+            issues = bool(known) and acts > known[-1]
+            known.append(acts)
+            if issues:
+                os.write(marks, b"[")
+        if issues:
+            os.write(marks, b"]")
+
+    Warehouse.transaction = marking  # type: ignore[method-assign]
 
 
 class _Moments:

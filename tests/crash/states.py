@@ -28,7 +28,7 @@ def state_of(root: Path) -> dict[str, Any]:
         "names": names(root),
         "files": {
             name: digest
-            for part in ("out", "state/charges", "published")
+            for part in ("out", "state/charges", "state/issued", "published")
             for name, digest in tree(root / part, root).items()
             if not name.endswith(".duckdb")
         },

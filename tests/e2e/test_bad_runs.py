@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from pypdf import PdfReader
 
+from disks import fill, needs_root, small_disk
 from ratemill.errors import ExitCode
 from workspaces import (
     BOOK,
@@ -216,28 +216,6 @@ def test_what_may_not_be_read_or_written_is_named(tmp_path, case):
 # --------------------------------------------------------------------------------------------------------- disk full
 
 
-@contextmanager
-def small_disk(folder: Path, megabytes: int = 24):
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk could be mounted: {mounted.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(disk: Path, *, free_kilobytes: int) -> Path:
-    space = os.statvfs(disk)
-    ballast = disk / "ballast"
-    ballast.write_bytes(bytes(max(0, space.f_bavail * space.f_frsize - 1024 * free_kilobytes)))
-    return ballast
-
-
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
 DOCUMENTS = {"output": {"pdf": True, "html": True}}
 
 

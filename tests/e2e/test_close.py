@@ -278,8 +278,8 @@ def test_a_warning_of_the_run_is_a_point_but_what_has_its_own_is_not_told_twice(
     assert shop.run().code == ExitCode.DONE
     refused = shop.close()
     assert {finding["rule"]: finding["message"] for finding in refused.findings} == {
-        "close.usage.rejected": "1 of 1,489 usage rows are rejected (0.0672 %) and not billed",
-        "close.run.findings": "1 warning: usage.file_without_rows: the file is sound and has no rows",
+        "close.usage.rejected": "usage.rejected: 1 of 1,489 usage rows are rejected (0.0672 %) and not billed",
+        "close.run.findings": "run.findings: 1 warning: usage.file_without_rows: the file is sound and has no rows",
     }
 
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from ratemill.errors import ExitCode
+from ratemill.steps import credit as credit_step
 from workspaces import BOOK, hours, make_workspace
 
 pytestmark = pytest.mark.slow
@@ -330,6 +331,30 @@ def test_credit_note_is_issued_once(shop):
     # The month it is about stays closed, and October's drafts are none of its business.
     (again,) = done(shop.command("run", "--period", SEPTEMBER, "--as-of", CLOSING[OCTOBER])).summary["periods"]
     assert again["nothing_to_do"]
+
+
+@pytest.mark.parametrize(
+    ("stopped_at", "stands"),
+    [("assert_gap_free", False), ("finish_closed", True)],  # inside the transaction, and right behind it
+)
+def test_credit_note_that_was_stopped_is_made_once(shop, monkeypatch, stopped_at, stands):
+    def stop(*_):
+        raise SystemExit(143)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(credit_step, stopped_at, stop)
+        shop.command("credit-note", "--invoice", "2026-00001", "--reason", "Outage", "--as-of", CLOSING[OCTOBER])
+    again = credit(shop).summary
+    assert again["nothing_to_do"] is stands
+    assert again["credit_note"]["number"] == "CN-2026-00001"
+    assert all((shop.root / "out" / SEPTEMBER / name).is_file() for name in again["files"])
+    assert published(shop, "SELECT number FROM credit_notes") == [("CN-2026-00001",)]
+
+
+def test_new_version_alone_corrects_nothing(shop, monkeypatch):
+    monkeypatch.setattr("ratemill.steps.inputs.__version__", "99.0")
+    assert not [f for f in run(shop).findings if f["rule"].startswith("corrections.")]
+    assert published(shop, f"SELECT inputs->'corrections' FROM runs WHERE period = '{OCTOBER}'") == [("{}",)]
 
 
 CANT = [

@@ -142,7 +142,9 @@ def test_verifying_changes_nothing(month):
     month.verify()
     assert month.sql("SELECT count(*), max(sha256) FROM ops.events") == rows
     after = {path: path.stat().st_mtime_ns for path in (month.root / "state").rglob("*") if path.is_file()}
-    changed = {path.name for path in after if after[path] != before.get(path)} | {path.name for path in before.keys() - after}
+    changed = {path.name for path in after if after[path] != before.get(path)} | {
+        path.name for path in before.keys() - after
+    }
     assert changed <= {"warehouse.duckdb", "lock"}
 
 
@@ -223,7 +225,11 @@ def test_added_charge_file_is_named(month):
 
 @pytest.mark.parametrize(
     ("place", "how"),
-    [(place, how) for place in ("state/issued/period=2026-10", "out/2026-10") for how in ("changed", "missing", "added")],
+    [
+        (place, how)
+        for place in ("state/issued/period=2026-10", "out/2026-10")
+        for how in ("changed", "missing", "added")
+    ],
 )
 def test_document_is_named(month, place, how):
     path = month.root / place / "invoices" / "acme-EUR.html"

@@ -266,7 +266,10 @@ def _cents(number: int | str) -> Decimal:
 def _committed(cents: int | Decimal, *, since: date | None = None) -> Commitment:
     amount = cents if isinstance(cents, Decimal) else _cents(cents)
     return Commitment(
-        commitment_id="commitment", account_id="acme", amount=amount, valid_from=since and midnight(since)
+        commitment_id="commitment",
+        account_id="acme",
+        amount=amount,
+        valid_from=None if since is None else midnight(since),
     )
 
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 D = Decimal
 TABLES = ("charges", "unpriced", "invoices", "lines", "deductions", "tax_lines", "credits", "commitments")
 some_worlds = neighbours("everything", most=5).map(side_by_side)
+some_deals = neighbours("deals", most=5).map(side_by_side)
 MANY = int(os.environ.get("WORLDS", "0")) // 400
 """`make worlds` asks about more of everything."""
 examples = settings(max_examples=max(5, MANY))
@@ -60,7 +61,7 @@ COUNTED = (
 )
 
 
-@given(some_worlds, st.randoms(use_true_random=False))
+@given(some_worlds | some_deals, st.randoms(use_true_random=False))
 @examples
 def test_the_order_of_the_books_rows_does_not_matter(world, chance):
     tables = {name: tuple(chance.sample(rows, len(rows))) for name, rows in vars(world.book).items()}
@@ -121,7 +122,7 @@ OF_LINES = {
 """Columns of lines, and the kinds of charges that add up to them; shortfalls are of the kind of their discount."""
 
 
-@given(some_worlds)
+@given(some_worlds | some_deals)
 @examples
 def test_charges_add_up_to_lines_and_lines_to_invoices_at_every_level(world):
     engine = bill(world)
@@ -278,7 +279,7 @@ def test_how_a_month_is_cut_does_not_change_what_tiers_cost(tiers, amounts, deta
 def with_deals(world, **tables):
     """The world with these discounts, commitments and credits and no others."""
     deals = {"discounts": (), "commitments": (), "credits": ()} | tables
-    return replace(world, book=replace(world.book, **deals), credits_drawn={})
+    return replace(world, book=replace(world.book, **deals), credits_drawn={}, corrections=())
 
 
 def of_invoices(engine, name):
@@ -292,7 +293,7 @@ def minor_unit(invoice_id):
 PERCENTS = st.sampled_from([D(100), D(50), D("12.5"), D("33.333333333333"), D("0.5")])
 
 
-@given(some_worlds, PERCENTS)
+@given(some_deals, PERCENTS)
 @examples
 def test_a_percent_off_everything_is_a_percent_off_what_is_taxed(world, percent):
     """Off everything but adjustments, which are no price of anything: rounded once, before tax, spread to the cent."""
@@ -316,7 +317,7 @@ def test_a_percent_off_everything_is_a_percent_off_what_is_taxed(world, percent)
 OWN = ["invoice_id", "line_number", "line_kind", "account_id", "sku_id", "source_id", "cost", "amount", "rounding"]
 
 
-@given(some_worlds, PERCENTS)
+@given(some_deals, PERCENTS)
 @examples
 def test_a_discount_in_two_halves_takes_the_same(world, percent):
     """One discount for all SKUs, or one each for two disjoint sets of them.
@@ -339,7 +340,7 @@ def test_a_discount_in_two_halves_takes_the_same(world, percent):
         assert abs(one["discount_amount"] - two["discount_amount"]) <= 2 * minor_unit(one["invoice_id"])
 
 
-@given(some_worlds, st.data())
+@given(some_deals, st.data())
 @examples
 def test_a_higher_commitment_never_lowers_a_bill(world, data):
     payers = [row for row in world.book.accounts if row.billing_account_id is None]
@@ -366,7 +367,7 @@ def test_a_higher_commitment_never_lowers_a_bill(world, data):
         assert month["eligible_amount"] + month["shortfall_amount"] >= month["committed_amount"]
 
 
-@given(some_worlds, st.data())
+@given(some_deals, st.data())
 @examples
 def test_a_bigger_credit_never_raises_what_is_due(world, data):
     payers = [row for row in world.book.accounts if row.billing_account_id is None]
@@ -407,6 +408,15 @@ def test_laws_are_not_empty():
 
     count()
     assert sum(1 for charges in found if charges) >= 4
+    taken = []
+
+    @given(some_deals)
+    @settings(max_examples=20, database=None, derandomize=True)
+    def count_deductions(world):
+        taken.extend(row.kind for row in rate_month(world).deductions)
+
+    count_deductions()
+    assert set(taken) == {"discount", "commitment", "credit"}
     with pytest.raises(AssertionError):
         assert_same(
             bill(plain_world([PriceTier(price_id="p", sku_id="s", unit_price=D(1))], D(1))),

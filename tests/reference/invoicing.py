@@ -5,20 +5,22 @@ The order: discounts, discounts of commitments, promotional credits, tax, prepai
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reference.exact import ZERO, exactly, total
 from reference.ledger import Deductions, commit, commitment_discount, discount, use_prepaid, use_promotional
-from reference.lines import Document, OpenLine, adjustment_lines, fee_lines, find_tax, numbered, usage_lines
+from reference.lines import Document, OpenLine, adjustment_lines, correction_lines, fee_lines, numbered, usage_lines
 from reference.model import (
+    Adjustment,
     Charge,
     CommitmentMonth,
     CreditDraw,
     Deduction,
     Invoice,
     InvoiceLine,
-    Tax,
+    Recurring,
     TaxLine,
     World,
 )
@@ -64,7 +66,9 @@ def documents(world: World, charges: Sequence[Charge]) -> list[Document]:
     book = world.book
     pairs = {(charge.billing_account_id, charge.currency) for charge in charges}
     pairs |= {(row.account_id, row.currency) for row in book.commitments}
-    for row in [*book.recurring, *book.adjustments]:
+    pairs |= {(row.billing_account_id, row.currency) for row in world.corrections}
+    rows: list[Recurring | Adjustment] = [*book.recurring, *book.adjustments]
+    for row in rows:
         payer = book.payer_of(book.account(row.account_id))
         pairs.add((payer.account_id, row.currency or payer.currency))
     return [Document(world, book.account(payer), currency) for payer, currency in sorted(pairs)]
@@ -74,7 +78,9 @@ def _invoice(document: Document, charges: Sequence[Charge]) -> Invoiced:
     """One invoice; nothing at all where there is no line."""
     usage = usage_lines(document, charges)
     months, shortfalls = commit(document, usage)
-    lines = numbered([*usage, *fee_lines(document), *adjustment_lines(document), *shortfalls])
+    lines = numbered(
+        [*usage, *fee_lines(document), *adjustment_lines(document), *shortfalls, *correction_lines(document)]
+    )
     if not lines:
         return Invoiced()
     deductions = Deductions(document)
@@ -85,7 +91,7 @@ def _invoice(document: Document, charges: Sequence[Charge]) -> Invoiced:
     ]
     draws = use_promotional(document, lines, deductions)
     closed = [line.closed() for line in lines]
-    taxes = _taxes(document, closed)
+    taxes = _taxes(document, lines)
     untaxed, tax = total([line.net_amount for line in closed]), total([line.tax_amount for line in taxes])
     prepaid = use_prepaid(document, untaxed + tax)
     paid = total([row.amount for row in prepaid])
@@ -135,25 +141,24 @@ def added_charges(lines: Sequence[OpenLine], deductions: Sequence[Deduction]) ->
 
 
 @exactly
-def _taxes(document: Document, lines: Sequence[InvoiceLine]) -> list[TaxLine]:
+def _taxes(document: Document, lines: Sequence[OpenLine]) -> list[TaxLine]:
     """Per (tax code, category, rate): tax rounded half-up once, on the sum of the lines' net amounts."""
-    groups: dict[tuple[str, str, Decimal], tuple[Tax, list[InvoiceLine]]] = {}
+    groups: dict[tuple[str, str, Decimal], list[OpenLine]] = defaultdict(list)
     for line in lines:
-        tax = find_tax(document, line.tax_category)
-        groups.setdefault((tax.tax_code, tax.category, tax.rate), (tax, []))[1].append(line)
+        groups[line.tax.tax_code, line.tax.category, line.tax.rate].append(line)
     found: list[TaxLine] = []
-    for (code, category, rate), (tax, mine) in sorted(groups.items(), key=lambda item: item[0]):
-        base = total([line.net_amount for line in mine])
+    for (code, category, rate), mine in sorted(groups.items(), key=lambda item: item[0]):
+        base = total([line.net for line in mine])
         found.append(
             TaxLine(
                 invoice_id=document.invoice_id,
                 tax_code=code,
                 category=category,
-                kind=tax.kind,
+                kind=mine[0].tax.kind,
                 rate=rate,
                 base_amount=base,
                 tax_amount=document.money(base * rate / 100),
-                note=tax.note,
+                note=mine[0].tax.note,
             )
         )
     return found

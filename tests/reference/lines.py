@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 
 STANDARD = "standard"
-LINE_KINDS = ("usage", "recurring", "adjustment", "commitment")
+LINE_KINDS = ("usage", "recurring", "adjustment", "commitment", "correction")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class OpenLine:
     row: InvoiceLine
     charges: list[Charge]
     """The charges that its amount is for: several of usage, one of everything else. Rounding is not among them."""
+    tax: Tax
     taken: dict[str, Decimal] = field(default_factory=lambda: defaultdict(lambda: ZERO))
     """By kind of deduction: what it took off, as a positive amount."""
 
@@ -145,7 +146,7 @@ def invoice_id(period: str, billing_account_id: str, currency: str) -> str:
 
 
 def numbered(lines: Sequence[OpenLine]) -> list[OpenLine]:
-    """Lines by account; usage first, then fees, adjustments and shortfalls; in each by what they are for."""
+    """Lines by account; usage first, then fees, adjustments, shortfalls and corrections; in each by what they are for."""
     ordered = sorted(lines, key=_place_on_invoice)
     for number, line in enumerate(ordered, start=1):
         line.row = replace(line.row, line_number=number)
@@ -156,7 +157,7 @@ def _place_on_invoice(line: OpenLine) -> list[tuple[bool, str | int | date]]:
     row = line.row
     key = (
         row.account_id, LINE_KINDS.index(row.line_kind), row.project_id, row.service, row.sku_id, row.region,
-        row.first_day, row.price_id, row.source_id,
+        row.first_day, row.price_id, row.source_id, row.corrects_period,
     )  # fmt: skip
     return [(value is not None, value if value is not None else "") for value in key]
 
@@ -212,7 +213,7 @@ def usage_lines(document: Document, charges: Sequence[Charge]) -> list[OpenLine]
             tax_category=tax.category,
             tax_rate=tax.rate,
         )
-        lines.append(OpenLine(line, mine))
+        lines.append(OpenLine(line, mine, tax))
     return lines
 
 
@@ -286,10 +287,51 @@ def shortfall_line(document: Document, commitment: Commitment, amount: Decimal) 
     )  # fmt: skip
 
 
+@exactly
+def correction_lines(document: Document) -> list[OpenLine]:
+    """What closed months were billed wrongly, as of those months: with their tax, for their time."""
+    book, found = document.world.book, []
+    for row in document.world.corrections:
+        if (row.billing_account_id, row.currency) != (document.payer.account_id, document.currency):
+            continue
+        line = _line(
+            document, "correction", row.source_id, book.account(row.account_id), row.amount,
+            days=[row.first_day, row.last_day], project_id=row.project_id, sku_id=row.sku_id,
+            description=row.description,
+            month=replace(document, world=replace(document.world, period=row.corrects_period)),
+        )  # fmt: skip
+        line.row = replace(
+            line.row,
+            region=row.region,
+            price_id=row.price_id,
+            corrects_period=row.corrects_period,
+            corrects_invoice_id=row.corrects_invoice_id,
+            pricing_quantity=row.pricing_quantity,
+            pricing_unit=row.pricing_unit,
+            tax_code=row.tax_code,
+            tax_category=row.tax_category,
+            tax_rate=row.tax_rate,
+        )
+        line.charges = [
+            replace(charge, region=row.region, price_id=row.price_id, corrects_period=row.corrects_period)
+            for charge in line.charges
+        ]
+        line.tax = Tax(
+            tax_code=row.tax_code,
+            country=document.payer.country,
+            category=row.tax_category,
+            kind=row.tax_kind,
+            rate=row.tax_rate,
+            note=row.tax_note,
+        )
+        found.append(line)
+    return found
+
+
 def _line(
     document: Document,
     kind: str,
-    source_id: str,
+    source_id: str | None,
     account: Account,
     amount: Decimal,
     *,
@@ -298,21 +340,26 @@ def _line(
     project_id: str | None = None,
     sku_id: str | None = None,
     description: str | None = None,
+    month: Document | None = None,
 ) -> OpenLine:
-    """A line that is no usage, with its charge: for the month, cut to the validity of the row it comes from."""
+    """A line that is no usage, with its charge: for the month, cut to the validity of the row it comes from.
+
+    ``month``: what the line is for, where that is another month than the one it is billed in.
+    """
+    month = month or document
     book = document.world.book
     sku = book.sku(sku_id) if sku_id is not None else None
     tax = find_tax(document, sku.tax_category if sku else STANDARD)
     first, end = (validity.valid_from, validity.valid_to) if validity else (None, None)
-    start = max(document.start, first or document.start)
-    end = min(document.end, end or document.end)
+    start = max(month.start, first or month.start)
+    end = min(month.end, end or month.end)
     row = InvoiceLine(
         invoice_id=document.invoice_id,
         line_kind=kind,
         account_id=account.account_id,
         account_name=account.name,
         project_id=project_id,
-        project_name=_project_name(book, account.account_id, project_id, document.tax_point),
+        project_name=_project_name(book, account.account_id, project_id, month.tax_point),
         service=sku.service if sku else None,
         category=sku.category if sku else None,
         sku_id=sku_id,
@@ -356,7 +403,7 @@ def _line(
         source_id=source_id,
         invoice_id=document.invoice_id,
     )
-    return OpenLine(row, [charge])
+    return OpenLine(row, [charge], tax)
 
 
 # Tax -----------------------------------------------------------------------------------------------------------------

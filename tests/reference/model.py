@@ -270,6 +270,37 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What a closed month was billed wrongly, to be billed with this one."""
+
+    billing_account_id: str
+    currency: str
+    corrects_period: str
+    corrects_invoice_id: str | None = None
+    corrected_kind: str = "usage"
+    account_id: str
+    project_id: str | None = None
+    sku_id: str | None = None
+    region: str | None = None
+    price_id: str | None = None
+    source_id: str | None = None
+    description: str | None = None
+    first_day: date
+    last_day: date
+    pricing_quantity: Decimal | None = None
+    pricing_unit: str | None = None
+    billed_amount: Decimal
+    correct_amount: Decimal
+    amount: Decimal
+    """The difference."""
+    tax_code: str
+    tax_category: str
+    tax_kind: str
+    tax_rate: Decimal
+    tax_note: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything a month's bill depends on."""
 
@@ -281,6 +312,8 @@ class World:
     detail: str = "day"
     credits_drawn: Mapping[str, Decimal] = field(default_factory=dict)
     """What the invoices of earlier months have used of each credit, by its id."""
+    corrections: tuple[Correction, ...] = ()
+    """What closed months were billed wrongly: to be billed on this month's invoices."""
 
 
 # Months --------------------------------------------------------------------------------------------------------------
@@ -352,6 +385,7 @@ class Charge:
     invoice_id: str
     source_id: str | None = None
     """The discount, commitment, credit, fee or adjustment it comes from; None on what comes from a price."""
+    corrects_period: str | None = None
     local_day: date | None = None
     """Local day of a usage charge; None on rows of invoicing, which belong to no day."""
     price_currency: str | None = None
@@ -377,7 +411,8 @@ COMPARED_CHARGE_FIELDS = (
     "period", "billing_account_id", "account_id", "project_id", "resource_id", "resource_name", "sku_id", "region",
     "tags", "charge_start", "charge_end", "charge_kind", "price_id", "list_price_id", "usage_quantity", "usage_unit",
     "pricing_quantity", "pricing_unit", "currency", "list_unit_price", "contracted_unit_price", "list_cost",
-    "contracted_cost", "cost", "source_id", "invoice_id",
+    "contracted_cost", "cost", "source_id", "corrects_period",
+    "invoice_id",
 )  # fmt: skip
 """Columns of the charges table that the reference computes: all but the run's name."""
 
@@ -416,6 +451,8 @@ class InvoiceLine:
     price_id: str | None = None
     source_id: str | None = None
     description: str | None = None
+    corrects_period: str | None = None
+    corrects_invoice_id: str | None = None
     first_day: date
     last_day: date
     pricing_quantity: Decimal | None = None

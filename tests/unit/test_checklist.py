@@ -278,6 +278,6 @@ def test_a_waiver_that_makes_no_sense_is_refused(waivers, complaint):
 def test_open_points_are_errors_with_a_cure():
     first, second = open_findings(OPEN_MONTH)
     assert (first.rule, first.severity) == ("close.usage.rejected", Severity.ERROR)
-    assert first.message.startswith("3 of 1,000 usage rows are rejected")
+    assert first.message.startswith("usage.rejected: 3 of 1,000 usage rows are rejected")
     assert first.cure
     assert second.rule == "close.issue_date.in_order"

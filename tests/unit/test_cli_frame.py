@@ -18,7 +18,7 @@ import pytest
 
 import ratemill
 from ratemill import __version__, cli, logs, progress
-from ratemill.cli import COMMANDS
+from ratemill.cli import COMMANDS, GROUPS
 from ratemill.cli.shared import opened_workspace
 
 SOURCE_ROOT = str(Path(ratemill.__file__).resolve().parents[1])
@@ -159,11 +159,25 @@ def test_help_lists_every_command_and_imports_none_of_the_heavy_libraries():
         check=True,
         env={**os.environ, "PYTHONPATH": SOURCE_ROOT},
     )
-    assert re.findall(r"^  ([\w-]+) +\S", result.stdout.partition("Commands:")[2], re.MULTILINE) == [
-        command.name for command in COMMANDS
-    ]
+    words = dict.fromkeys(command.name.partition(" ")[0] for command in COMMANDS)
+    assert re.findall(r"^  ([\w-]+) +\S", result.stdout.partition("Commands:")[2], re.MULTILINE) == list(words)
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert imported & {"polars", "duckdb", "pyarrow", "pydantic", "pandera", "rich", "altair", "typst"} == set()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_commands_and_is_none_itself(group):
+    def ratemill(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "ratemill", *arguments],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": SOURCE_ROOT},
+        )  # fmt: skip
+
+    names = [command.name.partition(" ")[2] for command in COMMANDS if command.name.startswith(f"{group} ")]
+    told = ratemill(group, "--help")
+    assert re.findall(r"^  ([\w-]+) +\S", told.stdout.partition("Commands:")[2], re.MULTILINE) == names
+    assert ratemill(group).returncode == 2
+    assert "No such command 'nothing'" in ratemill(group, "nothing").stderr
 
 
 def test_version_and_no_command_at_all(run):

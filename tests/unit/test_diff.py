@@ -252,9 +252,7 @@ def test_largest_difference_comes_first_whatever_its_sign():
 def test_day_that_begins_later_is_the_same_day():
     """A charge starts with its first record; that an earlier one came late makes no other charge of it."""
     start = FIRST + timedelta(hours=20)
-    found = compare(
-        run([charge(usage_quantity="4", cost="0.4", charge_start=start)]), run([charge()], OTHER_FILE)
-    )
+    found = compare(run([charge(usage_quantity="4", cost="0.4", charge_start=start)]), run([charge()], OTHER_FILE))
     assert found.charges.select("status", "day", "quantity_before", "quantity_after", "effect").rows() == [
         ("changed", date(2026, 10, 1), D(4), D(24), D(2))
     ]

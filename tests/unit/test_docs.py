@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from checkouts import reader_checkout
-from ratemill.cli import COMMANDS, LazyCommand
+from ratemill.cli import COMMANDS, GROUPS, LazyCommand
 from ratemill.config import Config, parse_config
 from ratemill.errors import ExitCode
 from ratemill.io.query import QueryLimits
@@ -235,8 +235,9 @@ def test_commands_in_the_docs_exist_with_their_options():
         words = shlex.split(line)
         if words[1] == "--help" or words[1].startswith("("):
             continue
-        assert words[1] in known, f"{page}: {line}"
-        options = {option for parameter in known[words[1]].params for option in parameter.opts} | {"--help"}
+        name = " ".join(words[1:3]) if words[1] in GROUPS else words[1]
+        assert name in known, f"{page}: {line}"
+        options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
         for word in words[2:]:
             if re.fullmatch(r"--?[a-z][a-z-]*", word):
                 assert word in options, f"{page}: {line}: no option {word}"

@@ -74,7 +74,9 @@ def billed(**changed: dict[str, Any]) -> Billed:
     )
 
 
-CHARGED = pl.DataFrame({"invoice_id": ["i1"], "charged": [Decimal(13)]}, schema_overrides={"charged": pl.Decimal(38, 18)})
+CHARGED = pl.DataFrame(
+    {"invoice_id": ["i1"], "charged": [Decimal(13)]}, schema_overrides={"charged": pl.Decimal(38, 18)}
+)
 
 
 def test_sums_of_a_sound_invoice_hold():
@@ -158,7 +160,9 @@ def test_rows_are_named_by_document_and_table():
 
 
 def test_files_are_named_with_what_became_of_them():
-    found = changed_files({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"}, folder="out", rule="documents")
+    found = changed_files(
+        {"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"}, folder="out", rule="documents"
+    )
     assert [(finding.file, finding.message.split(":")[0]) for finding in found] == [
         ("out/a", "the file is missing"),
         ("out/c", "the file was changed"),

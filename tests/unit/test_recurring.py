@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 
 from assembled import MEMBER, PAYER, assemble, column, day, usage
+from ratemill.errors import ExitCode
 from ratemill.period import BillingPeriod
+from workspaces import make_workspace
 
 
 def fee(amount="31", name="support", **more):
@@ -134,3 +136,25 @@ def test_an_adjustment_says_why():
         "Outage", "n1", "web", "Disk"
     )  # fmt: skip
     assert (f"{line['first_day']}", f"{line['last_day']}") == ("2026-10-01", "2026-10-31")
+
+
+# Whole runs ----------------------------------------------------------------------------------------------------------
+
+FEES = {"recurring": [{"recurring_id": "support", "account_id": "acme", "description": "Support", "amount": "30"}]}
+
+
+@pytest.mark.parametrize(("period", "why"), [("2026-09", "files around it have none"), ("2026-08", "no file has any")])
+def test_a_month_without_usage_is_billed_for_its_fees(period, why, tmp_path):
+    shop = make_workspace(tmp_path, book=FEES)
+    ended = shop.run(period=period)
+    assert ended.code == ExitCode.DONE, why
+    assert shop.invoice("acme", period)["totals"]["due"] == "36.00"
+    assert not (tmp_path / "out" / period / "invoices" / "globex-EUR.json").exists()
+    again = shop.run(period=period)
+    assert again.summary["periods"][0]["nothing_to_do"]
+
+
+def test_where_no_usage_file_was_ever_loaded_fees_are_not_billed_either(tmp_path):
+    shop = make_workspace(tmp_path, book=FEES, config={"usage": {"files": ["usgae/*.parquet"]}})
+    ended = shop.run()
+    assert (ended.code, shop.written()) == (ExitCode.NOTHING_TO_BILL, {})

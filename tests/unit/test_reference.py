@@ -21,6 +21,7 @@ from reference.model import (
     Book,
     BookError,
     Commitment,
+    Correction,
     Credit,
     Discount,
     FxRate,
@@ -815,6 +816,33 @@ def test_an_invoice_below_zero_is_a_credit_note_that_no_credit_pays():
     assert not bill.credits
 
 
+# Corrections ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_is_billed_with_the_tax_and_for_the_time_of_the_month_it_corrects():
+    """A fee of 200 that ended after the first of 30 days, found out a month later: 193.33 and its 25 % go back."""
+    ended = Correction(
+        billing_account_id="a", currency="USD", corrects_period="2026-09", corrects_invoice_id="2026-09-a-USD",
+        corrected_kind="recurring", account_id="a", source_id="fee", first_day=date(2026, 9, 1),
+        last_day=date(2026, 9, 30), billed_amount=D(200), correct_amount=D("6.67"), amount=D("-193.33"),
+        tax_code="vat", tax_category="standard", tax_kind="standard", tax_rate=D(25), tax_note=None,
+    )  # fmt: skip
+    whole = book(price(), taxes=TAX_10, discounts=(percent("d", 50),), commitments=(committed(1),))
+    bill = rate(whole, used(2), corrections=(ended,))
+    assert [(row.rate, row.base_amount, row.tax_amount) for row in bill.tax_lines] == [
+        (10, 1, D("0.1")),
+        (25, D("-193.33"), D("-48.33")),
+    ]
+    (line,) = (line for line in bill.lines if line.line_kind == "correction")
+    assert (line.net_amount, line.tax_rate, line.corrects_period) == (D("-193.33"), 25, "2026-09")
+    (charge,) = (charge for charge in bill.charges if charge.charge_kind == "correction")
+    assert (charge.period, charge.charge_start.month, charge.cost) == ("2026-10", 9, D("-193.33"))
+    assert bill.invoices[0].document == "credit_note"
+    upward = replace(ended, billed_amount=D("6.67"), correct_amount=D(200), amount=D("193.33"))
+    paid = rate(replace(whole, credits=(credit("c", 1000),)), used(2), corrections=(upward,))
+    assert (paid.invoices[0].credit_amount, paid.invoices[0].due_amount) == (D("-194.33"), 0)
+
+
 # Laws ----------------------------------------------------------------------------------------------------------------
 
 examples = hypothesis_settings(max_examples=15)
@@ -878,7 +906,7 @@ def charges_add_up_to(invoice, bill):
         taken = sum(row.amount for row in bill.deductions if row_of(row) == row_of(line))
         assert line.amount == line.cost + line.rounding
         assert line.net_amount == line.amount + taken
-        assert line.line_kind == "adjustment" or 0 <= line.net_amount <= line.amount
+        assert line.line_kind in ("adjustment", "correction") or 0 <= line.net_amount <= line.amount
 
 
 def row_of(row):

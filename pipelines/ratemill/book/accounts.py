@@ -11,24 +11,10 @@ from ratemill.book import intervals
 from ratemill.book.model import SOURCE_FILE, SOURCE_ROW, Book
 from ratemill.book.rows import findings_for, place, span
 from ratemill.findings import Finding, Severity
+from ratemill.identifiers import ElectronicAddress, is_country
 from ratemill.money import is_currency
 from ratemill.period import is_time_zone
 from ratemill.tables.book import PUBLIC_PRICE_LIST
-
-_NO_COUNTRY = {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ"}
-"""Two-letter codes of the CLDR that are groups of countries or tests."""
-
-
-@cache
-def is_country(code: str) -> bool:
-    """Whether ``code`` is an ISO 3166 alpha-2 code known to the Unicode CLDR."""
-    return len(code) == 2 and code.isalpha() and code in _territories() and code not in _NO_COUNTRY  # noqa: PLR2004
-
-
-@cache
-def _territories() -> frozenset[str]:
-    return frozenset(Locale("en").territories)
-
 
 @cache
 def is_language(tag: str) -> bool:
@@ -162,6 +148,26 @@ def time_zones_are_known(book: Book) -> list[Finding]:
         cure="write the zone's name (not CET or +01:00, which know no summer time), or leave it empty",
         column="time_zone",
     )
+
+
+def electronic_addresses_are_known(book: Book) -> list[Finding]:
+    """Addresses of e-invoices name a scheme that there is; a wrong one would make the e-invoice invalid."""
+    wrong = {text: reason for text in book.accounts["electronic_address"].drop_nulls().unique() if (reason := _wrong(text))}
+    return findings_for(
+        book.accounts.filter(pl.col("electronic_address").is_in(list(wrong))),
+        rule="accounts.electronic_address",
+        message=lambda row: f"account {row['account_id']!r}: {wrong[row['electronic_address']]}",
+        cure="ask the customer for its Peppol address, or leave the cell empty: the e-mail address counts then",
+        column="electronic_address",
+    )
+
+
+def _wrong(electronic_address: str) -> str:
+    try:
+        ElectronicAddress.parse(electronic_address)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def price_lists_exist(book: Book) -> list[Finding]:

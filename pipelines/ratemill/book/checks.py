@@ -14,6 +14,7 @@ from ratemill.book.accounts import (
     billing_accounts_exist,
     countries_are_known,
     currencies_are_known,
+    electronic_addresses_are_known,
     languages_are_known,
     payers_decide,
     payers_have_prices_in_their_currency,

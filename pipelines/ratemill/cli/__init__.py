@@ -72,6 +72,7 @@ COMMANDS = (
     Command("verify", "ratemill.cli.verify:verify", "Prove that what was billed is unchanged."),
     Command("diff", "ratemill.cli.diff:diff", "Show what changed between two runs of a period, and why."),
     Command("export focus", "ratemill.cli.export:focus", "Write the FOCUS datasets of a period that has invoices."),
+    Command("export workbook", "ratemill.cli.export:workbook", "Write the workbook of a period that has invoices."),
     Command("sql", "ratemill.cli.sql:sql", "Query the published data with SQL, read-only."),
     Command("bench", "ratemill.cli.bench:bench", "Measure a run against the bare engine."),
     Command("status", "ratemill.cli.status:status", "Show what was run, and what is waiting."),

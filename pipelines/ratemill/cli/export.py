@@ -81,3 +81,40 @@ def focus(
         if "rows" in facts:
             typer.echo(f"{name:<30} {facts['rows']:>12,} rows")
     typer.echo(printable(f"{place}  FOCUS {version}, {exported.manifest['status']} invoices"))
+
+
+def workbook(
+    period: PeriodOption,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FILE", show_default=False, help="The file; else exports/workbook-PERIOD.xlsx."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write the workbook of a period that has invoices.
+
+    Control totals, a summary beside last month, invoices, lines, taxes, deductions, exceptions, the journal for an
+    accounting system, and corrections, each on a sheet. Credit notes issued by hand in the month are included.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.export_workbook import export_workbook  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    one = read_period(period)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(None), command=f"ratemill export workbook --period {one}",
+        actor=read_actor(None),
+    ) as context:  # fmt: skip
+        files = export_workbook(context, one, to=to)
+    places = [opened.relative(file) for file in files]
+    if json:
+        finish({"files": places}, json=True)
+        return
+    for place in places:
+        typer.echo(printable(place))

@@ -31,6 +31,7 @@ _DIGITS_OF_A_PATTERN = re.compile(r"[#,0.]+")
 
 REPLACEMENT = "\ufffd"
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NONCHARACTERS = "\ufffe\uffff"  # no document in XML may have them
 _NEVER_SHOWN = {"Cc", "Cs", "Co"}  # control, surrogate, private use: no reader can tell what they mean
 
 
@@ -129,7 +130,8 @@ def clean_text(text: str) -> str:
         elif character in _BIDI_CONTROLS:
             continue
         else:
-            shown.append(REPLACEMENT if unicodedata.category(character) in _NEVER_SHOWN else character)
+            unreadable = character in _NONCHARACTERS or unicodedata.category(character) in _NEVER_SHOWN
+            shown.append(REPLACEMENT if unreadable else character)
     return "".join(shown)
 
 

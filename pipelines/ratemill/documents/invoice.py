@@ -23,6 +23,7 @@ from ratemill.documents.model import (
     Original,
     OtherSection,
     Payment,
+    PostalAddress,
     Prepaid,
     ProjectSection,
     SellerParty,
@@ -314,33 +315,39 @@ def _seller(seller: config.Seller, logo: Logo | None) -> SellerParty:
     return SellerParty(
         name=seller.legal_name or seller.name,
         trade_name=seller.name,
-        address_lines=seller.address,
+        address_lines=tuple(line for line in (*seller.address, _town(seller.postal_code, seller.city)) if line),
+        address=PostalAddress(
+            street=seller.address, postal_code=seller.postal_code, city=seller.city, state=""
+        ),
         country=seller.country,
         tax_id=seller.tax_id,
         registration=seller.registration,
         email=seller.email,
         phone=seller.phone,
         website=seller.website,
+        electronic_address=seller.electronic_address,
         logo=logo,
     )
 
 
 def _customer(account: Row) -> CustomerParty:
-    city = " ".join(part for part in (account["postal_code"], account["city"]) if part)
-    lines = (
-        account["address_line1"],
-        account["address_line2"],
-        city,
-        account["state"],
-    )
+    street = tuple(line for line in (account["address_line1"], account["address_line2"]) if line)
+    postal_code, city, state = (account[name] or "" for name in ("postal_code", "city", "state"))
     return CustomerParty(
         account_id=account["account_id"],
         name=account["legal_name"] or account["name"],
-        address_lines=tuple(line for line in lines if line),
+        address_lines=tuple(line for line in (*street, _town(postal_code, city), state) if line),
+        address=PostalAddress(street, postal_code, city, state),
         country=account["country"],
         tax_id=account["tax_id"] or "",
         email=account["email"] or "",
+        electronic_address=account["electronic_address"] or "",
+        reference=account["buyer_reference"] or "",
     )
+
+
+def _town(postal_code: str, city: str) -> str:
+    return " ".join(part for part in (postal_code, city) if part)
 
 
 def _payment(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratemill.documents.einvoice.build import build_einvoice
+from ratemill.documents.einvoice.xml import render_cii, render_ubl
+from ratemill.documents.facturx import embed
 from ratemill.documents.filenames import safe_name
 from ratemill.documents.html import render_invoice_html
+from ratemill.documents.labels import wording
+from ratemill.documents.pdf import creation_time
 from ratemill.documents.tabular import invoice_json, lines_csv
 
 if TYPE_CHECKING:
@@ -38,8 +43,9 @@ def render_invoice_files(
     pdf: InvoicePdf | None,
     *,
     html: bool = True,
+    einvoice: bool = False,
 ) -> Iterator[tuple[str, bytes]]:
-    """Relative file name and bytes of each file: JSON and CSV always, HTML and PDF where wanted.
+    """Relative file name and bytes of each file: JSON and CSV always, HTML, PDF and e-invoice where wanted.
 
     Args:
         document: from ``build_invoice``.
@@ -47,9 +53,12 @@ def render_invoice_files(
         environment: from ``make_environment``.
         pdf: the PDF maker to use again for each invoice; none: no PDF.
         html: whether to make the page.
+        einvoice: whether to make the e-invoice: UBL as a file, and CII inside the PDF. Only for issued documents that
+            :func:`ratemill.invoicing.einvoices.obstacles` lets through.
 
     Raises:
         UsageError: when a template of the user is wrong.
+        InvariantError: when the e-invoice does not add up.
     """
     stem = invoice_stem(
         document.invoice_id,
@@ -61,5 +70,12 @@ def render_invoice_files(
     yield f"{stem}.csv", lines_csv(lines)
     if html:
         yield f"{stem}.html", render_invoice_html(document, environment).encode("utf-8")
+    made = None
+    if einvoice:
+        made = build_einvoice(document, wording(environment, "invoice", document.language))
+        yield f"{stem}.xml", render_ubl(made, environment)
     if pdf is not None:
-        yield f"{stem}.pdf", pdf.render(document)
+        page = pdf.render(document)
+        if made is not None:
+            page = embed(page, render_cii(made, environment), modified=creation_time(document))
+        yield f"{stem}.pdf", page

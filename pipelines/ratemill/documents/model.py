@@ -68,6 +68,20 @@ class Logo:
 
 
 @dataclass(frozen=True)
+class PostalAddress:
+    """The parts of a postal address, as machines want them; ``address_lines`` is the same as people read it."""
+
+    street: tuple[str, ...]
+    """Lines above the town; the whole address where it is not known in parts."""
+    postal_code: str
+    """Postal code; empty: not given by itself."""
+    city: str
+    """Town; empty: not given by itself."""
+    state: str
+    """State, province or region; empty: none."""
+
+
+@dataclass(frozen=True)
 class SellerParty:
     """Who issues the invoice."""
 
@@ -77,6 +91,8 @@ class SellerParty:
     """Name customers know."""
     address_lines: tuple[str, ...]
     """Postal address without the country."""
+    address: PostalAddress
+    """Its parts."""
     country: Country
     """ISO 3166 alpha-2 code."""
     tax_id: str
@@ -89,6 +105,8 @@ class SellerParty:
     """Where to call; empty: none."""
     website: str
     """Web site; empty: none."""
+    electronic_address: str
+    """Where its e-invoices come from, as scheme:identifier; empty: the e-mail address."""
     logo: Logo | None
     """Picture for the head of the page, if there is one."""
 
@@ -103,12 +121,18 @@ class CustomerParty:
     """Legal name, else the account's name."""
     address_lines: tuple[str, ...]
     """Postal address without the country."""
+    address: PostalAddress
+    """Its parts."""
     country: Country
     """ISO 3166 alpha-2 code of the country that taxes the account."""
     tax_id: str
     """VAT or tax number; empty: none."""
     email: str
     """Where the invoice goes; empty: none."""
+    electronic_address: str
+    """Where e-invoices go, as scheme:identifier; empty: the e-mail address."""
+    reference: str
+    """What the customer wants invoices to carry, such as an order number; empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +198,7 @@ class Line:
     unit: str
     """Unit of the quantity and the price; empty: none."""
     unit_price: UnitPrice | None
-    """Price of one unit; none where there are several (tiers, packages, exchange rates of several days) or where the
-    quantity has none."""
+    """Price of one unit; none on corrections, and where there are several: tiers, packages, rates of several days."""
     cost: Exact
     """Exact cost, before rounding."""
     amount: Amount

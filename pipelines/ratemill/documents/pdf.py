@@ -16,7 +16,7 @@ import re
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import typst
@@ -26,6 +26,9 @@ from ratemill.documents.labels import wording
 from ratemill.documents.model import InvoiceDocument, as_text
 from ratemill.errors import UsageError
 from ratemill.period import BillingPeriod
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 INVOICE_TEMPLATE = "invoice/invoice.typ"
 FONTS_FOLDER = "fonts"
@@ -70,7 +73,7 @@ class InvoicePdf:
             "direction": words.direction,
             "currency_first": formats.currency_comes_first(words.language),
         }
-        created = int(BillingPeriod.parse(document.period).end(document.computation.time_zone).timestamp())
+        created = int(creation_time(document).timestamp())
         try:
             return self._compile(self._compiler, data, created)
         except typst.TypstError as error:
@@ -126,6 +129,11 @@ class InvoicePdf:
     def _make_compiler(self, *, system_fonts: bool) -> typst.Compiler:
         fonts = typst.Fonts(include_system_fonts=system_fonts, font_paths=list(self._font_folders))
         return typst.Compiler(root=str(self._root), font_paths=fonts)
+
+
+def creation_time(document: InvoiceDocument) -> datetime:
+    """What the PDF says it was made at: the end of the period, since equal invoices are equal files."""
+    return BillingPeriod.parse(document.period).end(document.computation.time_zone)
 
 
 def _find_template(environment: jinja2.Environment) -> tuple[bytes, str, Path]:

@@ -126,7 +126,7 @@ def waived(rows: pl.DataFrame, waivers: Mapping[str, str], *, by: str) -> pl.Dat
 def open_findings(rows: pl.DataFrame) -> list[Finding]:
     """An error for each point of the checklist that is open."""
     return [
-        Finding(Severity.ERROR, f"close.{row['point']}", row["detail"], row["cure"])
+        Finding(Severity.ERROR, f"close.{row['point']}", f"{row['point']}: {row['detail']}", row["cure"])
         for row in rows.filter(status="open").iter_rows(named=True)
     ]
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from ratemill.audit import FIRST, Act, chained, totals_by_currency
 from ratemill.errors import LockedError, TemporaryError, UsageError
+from ratemill.findings import Finding, Severity
 from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
 from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from ratemill.book.model import Book
     from ratemill.config import Engine
-    from ratemill.findings import Finding
     from ratemill.invoicing.assembly import Invoices
     from ratemill.io.usage_files import UsageFile
     from ratemill.period import BillingPeriod
@@ -447,6 +447,14 @@ class Warehouse:
         """How ``period`` was closed, if it was (a row of CLOSED_PERIODS)."""
         rows = self.table("ops", CLOSED_PERIODS, "period = $period", {"period": str(period)})
         return rows.row(0, named=True) if rows.height else None
+
+    def findings(self, run_id: str) -> tuple[Finding, ...]:
+        """What a run found, by severity, rule and place."""
+        rows = self.table("ops", FINDINGS, "run_id = $run_id", {"run_id": run_id}).drop("run_id")
+        return tuple(
+            Finding(**row | {"severity": Severity(row["severity"])})
+            for row in rows.sort("severity", "rule", "file", "row").iter_rows(named=True)
+        )
 
     def closed_periods(self) -> pl.DataFrame:
         """Every closed period, oldest first (rows of CLOSED_PERIODS)."""

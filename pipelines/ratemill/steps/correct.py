@@ -40,7 +40,7 @@ class Corrected:
     periods: tuple[str, ...] = ()
     """Closed periods that were rated again, with differences or without."""
     warnings: tuple[Finding, ...] = ()
-    """What rating them again found."""
+    """What rating them again found that was not known when they were closed."""
 
     def findings(self, invoices: Invoices) -> list[Finding]:
         """``warnings``, and an information per period: how much is corrected, and on which of ``invoices``."""
@@ -72,7 +72,8 @@ def correct(context: Context, checked: Checked) -> Corrected:
         period = BillingPeriod.parse(name)
         recheck = _recheck(context, checked, period)
         rated = rate(context, recheck)
-        warnings += rated.findings
+        told = context.warehouse.findings(context.warehouse.closed_periods().filter(period=name)["run_id"][0])
+        warnings += [finding for finding in rated.findings if finding not in told]
         with context.progress.step("correct") as step:
             rows = find_corrections(
                 assembled_again(context, recheck.book, period, recheck.run_id),

@@ -94,7 +94,7 @@ def focus_ledger(context: Context, period: BillingPeriod) -> FocusLedger:
     run = warehouse.current_run(period)
     if run is None:
         raise UsageError(f"{period} has no invoices to export → run: ratemill run --period {period}")
-    billed = _with_credit_notes(context, period)
+    billed = billed_with_credit_notes(context, period)
     closed = warehouse.closed_period(period)
     drafted = warehouse.table("ops", EVENTS, "act = 'drafted' AND period = $period", {"period": str(period)})
     recorded: datetime = closed["closed_at"] if closed is not None else run["finished_at"]
@@ -115,7 +115,7 @@ def focus_ledger(context: Context, period: BillingPeriod) -> FocusLedger:
     )
 
 
-def _with_credit_notes(context: Context, period: BillingPeriod) -> Billed:
+def billed_with_credit_notes(context: Context, period: BillingPeriod) -> Billed:
     """What the period's run billed, and the credit notes by hand that were issued in the calendar month."""
     warehouse = context.warehouse
     by_hand = (

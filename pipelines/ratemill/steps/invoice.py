@@ -13,6 +13,7 @@ from ratemill.invoicing.invariants import assert_invoices_add_up
 from ratemill.io.charge_store import ChargeStore
 from ratemill.steps.check import refuse_closed
 from ratemill.steps.correct import Corrected
+from ratemill.steps.einvoices import einvoice_findings
 from ratemill.steps.overflow import largest_charge, overflow_refused
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def invoice(context: Context, checked: Checked, rated: Rated, corrected: Correct
             invoices,
             book,
             _run_row(context, checked, rated),
-            (*checked.findings, *rated.findings, *corrected.findings(invoices)),
+            (*checked.findings, *rated.findings, *corrected.findings(invoices), *einvoice_findings(context.config, invoices, book)),
             actor=context.actor,
         )
         step.done(f"{invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines")

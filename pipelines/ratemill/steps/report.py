@@ -14,12 +14,15 @@ from ratemill.documents.pdf import InvoicePdf
 from ratemill.documents.report import render_report_files
 from ratemill.documents.report_model import RunFacts
 from ratemill.documents.spreadsheet import spreadsheet_csv
+from ratemill.documents.workbook import WORKBOOK_FILE, build_workbook
 from ratemill.errors import DataRefusedError, UsageError
 from ratemill.findings import Severity
 from ratemill.io.atomic import StagedFolder, make_private_folder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.io.issued import IssuedStore
 from ratemill.resources import sql
+from ratemill.steps.einvoices import with_einvoice
+from ratemill.steps.workbook import workbook_source
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import INVOICES
 from ratemill.tables.runs import DOCUMENTS
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import jinja2
+    import polars as pl
 
     from ratemill.book.model import Book
     from ratemill.io.warehouse import Warehouse
@@ -125,6 +129,7 @@ def invoice_files(
     conditions = book.conditions_of_prices
     accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
     originals = corrected_invoices(context.warehouse, billed)
+    einvoices = with_einvoice(config, billed, book)
     for one in billed.each():
         document = build_invoice(
             one,
@@ -136,8 +141,16 @@ def invoice_files(
             conditions=conditions,
             originals=originals,
         )
-        for name, data in render_invoice_files(document, one.lines, environment, pdf, html=config.output.html):
-            yield one.invoices["invoice_id"][0], name, data
+        files = render_invoice_files(
+            document,
+            one.lines,
+            environment,
+            pdf,
+            html=config.output.html,
+            einvoice=document.invoice_id in einvoices and not document.is_draft,
+        )
+        for name, data in files:
+            yield document.invoice_id, name, data
 
 
 def _files(
@@ -153,12 +166,26 @@ def _files(
     if context.config.output.html:
         environment = make_environment(context.workspace.templates)
         yield from _reports(context, checked, rated, billed, previous_run=previous_run, environment=environment)
-    rejects = warehouse.frame(
-        sql("core/rejects_of_period"),
-        {"files": checked.files["file_id"].to_list(), "period": str(period), "most": _MOST_REJECTS},
-    )
+    rejects = rejects_of_period(context, period, checked.files)
     if rejects.height:
         yield "rejects.csv", spreadsheet_csv(rejects)
+    run = warehouse.current_run(period)
+    if context.config.output.workbook and run is not None:
+        source = workbook_source(context, period, run, book=checked.book, billed=billed, rejects=rejects)
+        workbook = build_workbook(source)
+        yield WORKBOOK_FILE, workbook.data
+        yield from workbook.beside.items()
+
+
+def rejects_of_period(context: Context, period: BillingPeriod, files: pl.DataFrame) -> pl.DataFrame:
+    """Rows of usage that are on no invoice because they break a rule, the first 100,000.
+
+    ``files``: rows of USAGE_FILES that have to do with the period.
+    """
+    return context.warehouse.frame(
+        sql("core/rejects_of_period"),
+        {"files": files["file_id"].to_list(), "period": str(period), "most": _MOST_REJECTS},
+    )
 
 
 def _as_issued(context: Context, period: BillingPeriod, issued: dict[str, str]) -> Iterator[tuple[str, bytes]]:

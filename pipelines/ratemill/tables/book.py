@@ -48,6 +48,10 @@ ACCOUNTS = Table(
         Column("payment_terms_days", pl.Int64, "Days from issue to due date; empty: the seller's", nullable=True,
                minimum=ZERO, maximum=Decimal(366)),
         Column("email", TEXT, "Where invoices go", nullable=True),
+        Column("electronic_address", TEXT, "Where e-invoices go, as scheme:identifier of the code list EAS (0208:…, "
+               "9930:…); empty: the e-mail address", nullable=True),
+        Column("buyer_reference", TEXT, "What the customer wants its invoices to carry: a purchase order, a cost "
+               "centre, a Leitweg-ID", nullable=True),
         VALID_FROM,
         VALID_TO,
     ),
