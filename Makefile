@@ -96,6 +96,11 @@ N ?= 100000
 worlds: setup ## bill N=100000 little worlds by the engine and by the reference: they must agree to the last digit
 	WORLDS='$(N)' '$(BIN)/pytest' -n auto --dist worksteal tests/properties $(ARGS)
 
+.PHONY: kills
+kills: N = 200
+kills: setup ## kill runs and closes N=200 times with kill -9: no number may be missing or double, no invoice half
+	KILLS='$(N)' '$(BIN)/pytest' -n auto --dist worksteal -rP -k killed tests/crash/test_kill_close.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## style, formatting and types
 	'$(BIN)/ruff' check .

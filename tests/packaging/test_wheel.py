@@ -14,8 +14,13 @@ import pytest
 from ratemill import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = {"sql": "ratemill/sql", "templates": "ratemill/templates", "data/sample": "ratemill/data/sample"}
-DEV_ONLY = ("pytest", "hypothesis", "mypy", "hatchling", "pypdf")
+SHIPPED = {
+    "sql": "ratemill/sql",
+    "templates": "ratemill/templates",
+    "data/einvoice": "ratemill/data/einvoice",
+    "data/sample": "ratemill/data/sample",
+}
+DEV_ONLY = ("pytest", "hypothesis", "mypy", "hatchling", "pypdf", "facturx", "saxonche")
 PERIOD = "2026-10"
 
 pytestmark = pytest.mark.slow

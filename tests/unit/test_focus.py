@@ -11,6 +11,7 @@ import pytest
 from assembled import MEMBER, OCTOBER, PAYER, assemble, column, day, make_book, plain, usage
 from ratemill.errors import InvariantError
 from ratemill.insight.focus import FocusDatasets, FocusLedger
+from ratemill.insight.focus.usage import cut_between_lines
 from ratemill.invoicing.credit_notes import Credit, credit_note
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.focus import BILLING_PERIOD, CONTRACT_COMMITMENT, COST_AND_USAGE, FOCUS_VERSIONS, INVOICE_DETAIL
@@ -444,6 +445,16 @@ def test_everything_at_once_adds_up_in_one_part_or_many():
     found = whole.others["invoice_detail"].filter(pl.col("x_InvoiceLineNumber").is_not_null())
     summed = found.group_by("x_LedgerInvoiceId", "x_InvoiceLineNumber").agg(pl.col("BilledCost").sum())
     assert {(invoice, line): amount for invoice, line, amount in summed.iter_rows()} == lines
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_charges_are_cut_between_lines(rows):
+    charges = pl.DataFrame([*SOME_USAGE, priced("4", "1", resource_id="two")], schema=CHARGES.polars_schema)
+    parts = list(cut_between_lines(charges, rows=rows))
+    assert pl.concat(parts).sort(charges.columns).equals(charges.sort(charges.columns))
+    lines = [set(part.select("account_id", "project_id", "sku_id", "region", "price_id").rows()) for part in parts]
+    assert sum(map(len, lines)) == len(set.union(*lines)) == 3
+    assert len(parts) == {1: 3, 2: 2, 3: 2, 100: 1}[rows]
 
 
 def test_charges_that_are_not_the_ledgers_are_refused():

@@ -16,6 +16,7 @@ from ratemill.money import is_currency
 from ratemill.period import is_time_zone
 from ratemill.tables.book import PUBLIC_PRICE_LIST
 
+
 @cache
 def is_language(tag: str) -> bool:
     """Whether ``tag`` is a language of the Unicode CLDR, as BCP 47 writes it: ``fr`` or ``fr-CA``."""
@@ -152,7 +153,9 @@ def time_zones_are_known(book: Book) -> list[Finding]:
 
 def electronic_addresses_are_known(book: Book) -> list[Finding]:
     """Addresses of e-invoices name a scheme that there is; a wrong one would make the e-invoice invalid."""
-    wrong = {text: reason for text in book.accounts["electronic_address"].drop_nulls().unique() if (reason := _wrong(text))}
+    wrong = {
+        text: reason for text in book.accounts["electronic_address"].drop_nulls().unique() if (reason := _wrong(text))
+    }
     return findings_for(
         book.accounts.filter(pl.col("electronic_address").is_in(list(wrong))),
         rule="accounts.electronic_address",

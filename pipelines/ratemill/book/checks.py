@@ -114,6 +114,7 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     payers_decide,
     countries_are_known,
     currencies_are_known,
+    electronic_addresses_are_known,
     languages_are_known,
     time_zones_are_known,
     price_lists_exist,

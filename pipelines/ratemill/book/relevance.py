@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 WORDS = frozenset(
     {
         "name", "legal_name", "address_line1", "address_line2", "postal_code", "city", "tax_id", "language",
-        "payment_terms_days", "email", "electronic_address", "buyer_reference", "cost_center", "note", "description", "reason", "author", "invoice_ref",
+        "payment_terms_days", "email", "electronic_address", "buyer_reference", "cost_center", "note", "description",
+        "reason", "author", "invoice_ref",
         "source",
     }
 )  # fmt: skip

@@ -19,6 +19,7 @@ from ratemill.cli.shared import (
     printable,
     read_actor,
     read_clock,
+    read_instant,
     read_period,
 )
 
@@ -35,6 +36,13 @@ class DatasetFormat(StrEnum):
 
     PARQUET = "parquet"
     CSV = "csv"
+
+
+class Syntax(StrEnum):
+    """Syntaxes of EN 16931."""
+
+    UBL = "ubl"
+    CII = "cii"
 
 
 ToOption = Annotated[
@@ -87,9 +95,7 @@ def workbook(
     period: PeriodOption,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to", metavar="FILE", show_default=False, help="The file; else exports/workbook-PERIOD.xlsx."
-        ),
+        typer.Option("--to", metavar="FILE", show_default=False, help="The file; else exports/workbook-PERIOD.xlsx."),
     ] = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -112,6 +118,96 @@ def workbook(
         actor=read_actor(None),
     ) as context:  # fmt: skip
         files = export_workbook(context, one, to=to)
+    places = [opened.relative(file) for file in files]
+    if json:
+        finish({"files": places}, json=True)
+        return
+    for place in places:
+        typer.echo(printable(place))
+
+
+def einvoice(
+    period: PeriodOption,
+    syntax: Annotated[
+        Syntax,
+        typer.Option("--syntax", help="ubl: UBL 2.1, Peppol BIS Billing 3. cii: as Factur-X and ZUGFeRD have it."),
+    ] = Syntax.UBL,
+    validate: Annotated[
+        bool,
+        typer.Option("--validate", help="Check each against its schema and EN 16931; needs ratemill[einvoice]."),
+    ] = False,
+    to: ToOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write the e-invoices of a closed period.
+
+    One XML file for each invoice and credit note, named after its number, in DIR/einvoice-SYNTAX/PERIOD, with a
+    manifest that also names the documents without an e-invoice and the reason. What was issued is taken as issued.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.export_einvoices import export_einvoices  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    one = read_period(period)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(None), command=f"ratemill export einvoice --period {one}",
+        actor=read_actor(None),
+    ) as context:  # fmt: skip
+        exported = export_einvoices(context, one, syntax=syntax.value, to=to, validate=validate)
+    place, files = opened.relative(exported.folder), exported.manifest["files"]
+    if json:
+        findings = [finding.as_dict() for finding in exported.advice]
+        finish({"folder": place, **exported.manifest, "findings": findings}, json=True)
+        return
+    for finding in exported.advice:
+        typer.echo(printable(f"warning  {finding.rule}  {finding}"))
+    for invoice_id, reason in exported.manifest["without"].items():
+        typer.echo(printable(f"none     {invoice_id}: {reason}"))
+    checked = f", {sum(facts['rules'] for facts in files.values()):,} rules checked" if validate else ""
+    typer.echo(printable(f"{place}  {len(files):,} e-invoices, {syntax.upper()}{checked}"))
+
+
+def prices(
+    account: Annotated[
+        str | None,
+        typer.Option("--account", metavar="ID", show_default=False, help="Whose prices; else the public ones."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="INSTANT",
+            show_default=False,
+            help="Prices of this instant (2026-11-01T00:00:00Z) or day; else of now.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", show_default=False, help="Folder; else exports/prices.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write price pages: everybody's, or one customer's.
+
+    HTML, JSON and CSV: by category and service, with tiers, units, regions, validity, what is coming and what was. A
+    customer's page has the public price and the saving beside each price of its own.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.prices import export_prices  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    instant = read_instant(at, option="--at", time_zone=opened.config.period.time_zone)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(None), command="ratemill export prices", actor=read_actor(None)
+    ) as context:  # fmt: skip
+        files = export_prices(context, account_id=account, at=instant, to=to)
     places = [opened.relative(file) for file in files]
     if json:
         finish({"files": places}, json=True)

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -127,6 +128,26 @@ def read_clock(as_of: str | None) -> datetime:
         instant = None
     if instant is None or instant.tzinfo is None:
         raise UsageError(f"--as-of: {as_of!r} is no instant; write it as 2026-11-01T03:00:00Z")
+    return instant.astimezone(UTC)
+
+
+def read_instant(text: str | None, *, option: str, time_zone: str) -> datetime:
+    """The instant that an option names, in UTC: now where it is not given; a day is its midnight in ``time_zone``.
+
+    Raises:
+        UsageError: it is neither an instant with an offset nor a day.
+    """
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        if len(text) == len("YYYY-MM-DD"):
+            day = date.fromisoformat(text)
+            return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise UsageError(f"{option}: {text!r} is no instant; write it as 2026-11-01T03:00:00Z, or a day as 2026-11-01")
     return instant.astimezone(UTC)
 
 

@@ -1,18 +1,27 @@
-"""The one Jinja environment: sandboxed, strict about names, escaping, without chance or clock."""
+"""The one Jinja environment: sandboxed, strict about names, escaping, without chance or clock.
+
+The sandbox keeps templates off everything but what they are given; time, memory and size are bounded by the process
+that renders (:mod:`ratemill.documents.guard`).
+"""
 
 from __future__ import annotations
 
+import os
 import string
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ratemill.documents import formats
+from ratemill.documents.guard import Guard, LimitError
 from ratemill.errors import UsageError
 from ratemill.resources import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 SHIPPED_PREFIX = "shipped"
 """``{% extends "shipped/invoice/invoice.html.j2" %}`` reaches the original from a template that replaces it."""
@@ -38,19 +47,33 @@ _REMOVED_FILTERS = ("random",)
 _REMOVED_GLOBALS = ("lipsum",)
 
 
-def make_environment(user_templates: Path | None = None) -> jinja2.Environment:
+class Templates(ImmutableSandboxedEnvironment):
+    """The environment, and what watches over its templates."""
+
+    guard = Guard()
+
+
+def make_environment(user_templates: Path | None = None, guard: Guard | None = None) -> Templates:
     """The environment every document is rendered with.
 
     A template is looked for in ``user_templates`` first (if that folder exists), then among the shipped ones. The
     sandbox and autoescape hold for both, and an unknown variable is an error: a misspelt name must not make an
     amount vanish from an invoice.
+
+    Args:
+        user_templates: the workspace's folder of templates.
+        guard: what limits the templates; default: nothing does.
+
+    Raises:
+        UsageError: a link in ``user_templates`` leads out of it.
     """
     originals = jinja2.FileSystemLoader(shipped("templates"), encoding="utf-8")
     loaders: list[jinja2.BaseLoader] = [jinja2.PrefixLoader({SHIPPED_PREFIX: originals})]
     if user_templates is not None and user_templates.is_dir():
+        _refuse_links_outside(user_templates)
         loaders.append(jinja2.FileSystemLoader(user_templates, encoding="utf-8"))
     loaders.append(originals)
-    environment = ImmutableSandboxedEnvironment(
+    environment = Templates(
         loader=jinja2.ChoiceLoader(loaders),
         autoescape=_escapes,
         undefined=jinja2.StrictUndefined,
@@ -66,7 +89,18 @@ def make_environment(user_templates: Path | None = None) -> jinja2.Environment:
         del environment.filters[name]
     for name in _REMOVED_GLOBALS:
         del environment.globals[name]
+    environment.guard = guard or Guard()
     return environment
+
+
+def has_templates(user_templates: Path) -> bool:
+    """Whether a workspace has templates of its own: any file in the folder may come to run, even a style sheet."""
+    return any(names for _, _, names in os.walk(user_templates))
+
+
+def guard_of(environment: jinja2.Environment) -> Guard:
+    """What limits the templates of ``environment``."""
+    return environment.guard if isinstance(environment, Templates) else Guard()
 
 
 def render(environment: jinja2.Environment, name: str, /, **variables: Any) -> str:
@@ -74,15 +108,23 @@ def render(environment: jinja2.Environment, name: str, /, **variables: Any) -> s
 
     Raises:
         UsageError: naming template and line, what is wrong, and where the variables are documented.
+        MemoryError: there is too little, and no limit of the template's that says so.
     """
+    guard = guard_of(environment)
+    guard.begin(name)
     try:
-        return environment.get_template(name).render(**variables)
+        generated = cast("Generator[str, None, None]", environment.get_template(name).generate(**variables))
+        return guard.collect(generated)
     except jinja2.TemplateNotFound as error:
         raise UsageError(f"template {error.name} was not found (wanted by {name})") from None
     except jinja2.TemplateSyntaxError as error:
         raise UsageError(f"template {error.name or name}:{error.lineno}: {error.message}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"template {name} or one it includes is not UTF-8: {error}") from None
+    except LimitError as error:
+        raise UsageError(f"template {_template_line(error, environment) or name}: {error}") from None
+    except MemoryError as error:
+        raise MemoryError(f"template {_template_line(error, environment) or name}") from None
     except Exception as error:
         place = _template_line(error, environment)
         if place is None:
@@ -90,6 +132,18 @@ def render(environment: jinja2.Environment, name: str, /, **variables: Any) -> s
         raise UsageError(
             f"template {place}: {type(error).__name__}: {error}. templates/README.md lists every variable and filter"
         ) from error
+
+
+def _refuse_links_outside(folder: Path) -> None:
+    """A template may read the files of its folder, and a link would make any file of the machine one of them."""
+    inside = folder.resolve()
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent, name) for name in sorted((*folders, *names))):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UsageError(
+                    f"template {path.relative_to(folder).as_posix()} is a link that leads out of the templates folder"
+                    " → put a copy of the file there"
+                )
 
 
 def _shown(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Factur-X (ZUGFeRD): the e-invoice as CII inside the PDF that people read.
 
-The PDF stays what typst made it, PDF/A-3a and PDF/UA-1, and equal input gives equal bytes. The file is attached here and
-not in the template, so that a workspace's own template can't lose it.
+The PDF stays what typst made it, PDF/A-3a and PDF/UA-1, and equal input gives equal bytes. The file is attached here
+and not in the template, so that a workspace's own template can't lose it.
 """
 
 from __future__ import annotations

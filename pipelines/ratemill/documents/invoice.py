@@ -316,9 +316,7 @@ def _seller(seller: config.Seller, logo: Logo | None) -> SellerParty:
         name=seller.legal_name or seller.name,
         trade_name=seller.name,
         address_lines=tuple(line for line in (*seller.address, _town(seller.postal_code, seller.city)) if line),
-        address=PostalAddress(
-            street=seller.address, postal_code=seller.postal_code, city=seller.city, state=""
-        ),
+        address=PostalAddress(street=seller.address, postal_code=seller.postal_code, city=seller.city, state=""),
         country=seller.country,
         tax_id=seller.tax_id,
         registration=seller.registration,

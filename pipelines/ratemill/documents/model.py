@@ -69,7 +69,7 @@ class Logo:
 
 @dataclass(frozen=True)
 class PostalAddress:
-    """The parts of a postal address, as machines want them; ``address_lines`` is the same as people read it."""
+    """A postal address in parts, as machines want it; ``address_lines`` is the same as people read it."""
 
     street: tuple[str, ...]
     """Lines above the town; the whole address where it is not known in parts."""

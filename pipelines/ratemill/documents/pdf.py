@@ -22,6 +22,7 @@ import jinja2
 import typst
 
 from ratemill.documents import formats
+from ratemill.documents.environment import guard_of
 from ratemill.documents.labels import wording
 from ratemill.documents.model import InvoiceDocument, as_text
 from ratemill.errors import UsageError
@@ -38,6 +39,8 @@ _FONT_PACKAGE = "fontpkg_source_sans_3"
 _MISSING = re.compile(r'the text `"(.+?)"` could not be displayed|codepoint `"(.+?)"`')
 _CODE_POINT = re.compile(r"\\u\{([0-9a-f]+)\}")
 _PACKAGE_IMPORT = re.compile(r"""["']@[a-z][\w-]*/""")
+_PACKAGE_MISSING = re.compile(r"failed to (download|load) package|package not found")
+"""For imports whose name is put together when the template runs."""
 
 
 class InvoicePdf:
@@ -55,6 +58,7 @@ class InvoicePdf:
             UsageError: when the template asks for a package from the network.
         """
         self._environment = environment
+        self._guard = guard_of(environment)
         self._system_fonts = system_fonts
         self._source, self._name, self._root = _find_template(environment)
         self._font_folders = [str(files(_FONT_PACKAGE) / "files"), *_user_fonts(environment, self._root)]
@@ -66,6 +70,7 @@ class InvoicePdf:
             UsageError: when the template (or the logo) is wrong, with typst's own message.
         """
         words = wording(self._environment, "invoice", document.language)
+        self._guard.begin(self._name)
         data = {
             "invoice": as_text(document, currency=document.currency, language=words.language),
             "labels": words.labels,
@@ -107,9 +112,11 @@ class InvoicePdf:
         )
         if not isinstance(result, bytes):
             raise TypeError(f"expected one PDF, got {type(result).__name__}")
-        return result
+        return self._guard.check_size(result)
 
     def _explain(self, error: typst.TypstError) -> UsageError:
+        if _PACKAGE_MISSING.search(error.message):
+            return UsageError(_fetches(self._name))
         hints = f" ({'; '.join(error.hints)})" if error.hints else ""
         place = re.search(r"\.typ:(\d+):(\d+)", error.diagnostic or "")
         where = f":{place[1]}" if place else ""
@@ -143,13 +150,18 @@ def _find_template(environment: jinja2.Environment) -> tuple[bytes, str, Path]:
     source, file, _ = environment.loader.get_source(environment, INVOICE_TEMPLATE)
     if file is None:
         raise TypeError(f"{INVOICE_TEMPLATE} is no file")
-    if _PACKAGE_IMPORT.search(source):
-        raise UsageError(
-            f"template {INVOICE_TEMPLATE}: it imports a typst package, which would be fetched from the network; "
-            "copy the package's files into templates/invoice/ and import them by path"
-        )
     root = Path(file).resolve().parents[INVOICE_TEMPLATE.count("/")]
+    for path in sorted(root.rglob("*.typ")):
+        if _PACKAGE_IMPORT.search(path.read_text(encoding="utf-8", errors="replace")):
+            raise UsageError(_fetches(path.relative_to(root).as_posix()))
     return source.encode("utf-8"), INVOICE_TEMPLATE, root
+
+
+def _fetches(template: str) -> str:
+    return (
+        f"template {template}: it imports a typst package, which would be fetched from the network; "
+        "copy the package's files into templates/invoice/ and import them by path"
+    )
 
 
 def _user_fonts(environment: jinja2.Environment, root: Path) -> list[str]:

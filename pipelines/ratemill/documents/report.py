@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ratemill.documents.charts import SERIES_COLOURS, stacked_days
-from ratemill.documents.environment import render
+from ratemill.documents.environment import make_environment, render
 from ratemill.documents.filenames import safe_name
 from ratemill.documents.formats import format_day, format_money, format_month
 from ratemill.documents.invoice_files import invoice_stem
@@ -47,10 +47,12 @@ from ratemill.money import ZERO, minor_unit_decimals
 
 if TYPE_CHECKING:
     from datetime import date
+    from pathlib import Path
 
     import jinja2
 
     from ratemill.config import Seller
+    from ratemill.documents.guard import Guard
     from ratemill.period import BillingPeriod
     from ratemill.tables.invoices import Billed
 
@@ -59,6 +61,11 @@ PROVIDER_FILE = "reports/provider.html"
 INVOICE_FORMATS = ("html", "pdf", "json", "csv")
 """Endings of an invoice's files, in the order in which links to them are shown."""
 
+_TEMPLATES = {
+    AccountReport: "report/account.html.j2",
+    ProviderReport: "report/provider.html.j2",
+    Index: "report/index.html.j2",
+}
 _LANGUAGE = "en"
 _SHOWN_ROWS = 10
 """Rows of a table before the rest is summed up (two more are shown rather than summed up)."""
@@ -92,22 +99,18 @@ def report_path(billing_account_id: str, currency: str) -> str:
     return f"reports/{safe_name(billing_account_id)}-{currency}.html"
 
 
-def render_account_report(report: AccountReport, environment: jinja2.Environment) -> str:
-    """One customer's cost report as an HTML page."""
-    return _render(environment, "report/account.html.j2", report)
+def render_report(report: AccountReport | ProviderReport | Index, environment: jinja2.Environment) -> str:
+    """A customer's cost report, the seller's revenue report, or the first page of the period's folder, as HTML.
+
+    Raises:
+        UsageError: when a template of the user is wrong.
+    """
+    return render(
+        environment, _TEMPLATES[type(report)], report=report, page=report.page, language=_LANGUAGE, direction="ltr"
+    )
 
 
-def render_provider_report(report: ProviderReport, environment: jinja2.Environment) -> str:
-    """The seller's revenue report as an HTML page."""
-    return _render(environment, "report/provider.html.j2", report)
-
-
-def render_index(index: Index, environment: jinja2.Environment) -> str:
-    """The first page of a period's folder."""
-    return _render(environment, "report/index.html.j2", index)
-
-
-def render_report_files(
+def report_jobs(
     *,
     period: BillingPeriod,
     charges: pl.DataFrame | pl.LazyFrame,
@@ -120,12 +123,11 @@ def render_report_files(
     drawn: pl.DataFrame,
     seller: Seller,
     run: RunFacts,
-    environment: jinja2.Environment,
     default_zone: str = "UTC",
     invoice_formats: Sequence[str] = INVOICE_FORMATS,
     originals: Mapping[str, Record] | None = None,
-) -> Iterator[tuple[str, bytes]]:
-    """Path (relative to the period's folder) and bytes of every report: accounts in order, the provider's, the index.
+) -> tuple[ReportFacts, Iterator[ReportJob]]:
+    """What :class:`ReportPrinter` needs, and its jobs: accounts in order, the provider's report, the index.
 
     Args:
         period: the month.
@@ -139,14 +141,12 @@ def render_report_files(
         drawn: credit_id, amount: what invoices use of each credit until the end of the month, the month's included.
         seller: who bills.
         run: what happened to the usage.
-        environment: see :func:`ratemill.documents.environment.make_environment`.
         default_zone: IANA zone of accounts that name none.
         invoice_formats: endings of the files that each invoice was written to.
         originals: invoice_id → row of INVOICES, of invoices that are corrected.
 
     Raises:
         InvariantError: when charges, lines and invoices don't add up to the same.
-        UsageError: when a template of the user is wrong.
     """
     monthly = costs.monthly_costs(charges, previous_charges, skus=skus)
     bill_totals = costs.totals(monthly)
@@ -164,30 +164,122 @@ def render_report_files(
             row["invoice_id"],
         ),
     )
-    source = _AccountSource(
-        month=month,
-        names=names,
-        documents=documents,
-        totals=_grouped(bill_totals, costs.BILL),
-        by={
-            view.key: _grouped(costs.cost_by(monthly, *view.dimensions), costs.BILL) for view in _VIEWS if view.account
-        },
-        movers=_grouped(costs.movers(monthly, "sku_id", "service", "sku_name"), costs.BILL),
-        daily=_grouped(daily, costs.BILL),
-        tags=_grouped(costs.tag_costs(charges), costs.BILL),
-        taxes=_grouped(_summed_taxes(billed, costs.BILL), costs.BILL),
-    )
-    of_bill: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
-    for invoice in ordered:
-        of_bill[invoice["billing_account_id"], invoice["currency"]].append(invoice)
-    for bill, invoices in of_bill.items():
-        report = _account_report(bill, invoices, source)
-        yield report_path(*bill), render_account_report(report, environment).encode()
     balances = costs.outstanding_credits(granted, drawn, billed.credits, at=period.end(default_zone))
-    provider = _provider_report(monthly, daily, billed, balances, month=month, names=names, run=run)
-    yield PROVIDER_FILE, render_provider_report(provider, environment).encode()
-    index = _index(ordered, month=month, names=names, run=run, documents=documents)
-    yield INDEX_FILE, render_index(index, environment).encode()
+
+    def jobs() -> Iterator[ReportJob]:
+        yield from _account_jobs(ordered, monthly, daily, charges, billed, totals=bill_totals)
+        provider = _provider_report(monthly, daily, billed, balances, month=month, names=names, run=run)
+        yield PageJob(PROVIDER_FILE, provider, size=len(ordered))
+        index = _index(ordered, month=month, names=names, run=run, documents=documents)
+        yield PageJob(INDEX_FILE, index, size=len(ordered))
+
+    return ReportFacts(month, names, documents), jobs()
+
+
+def _account_jobs(
+    invoices: Sequence[Record],
+    monthly: pl.DataFrame,
+    daily: pl.DataFrame,
+    charges: pl.DataFrame | pl.LazyFrame,
+    billed: Billed,
+    *,
+    totals: pl.DataFrame,
+) -> Iterator[AccountJob]:
+    """One job per payer and currency, in the order of ``invoices``."""
+    totals_of = _grouped(totals, costs.BILL)
+    by = {view.key: _grouped(costs.cost_by(monthly, *view.dimensions), costs.BILL) for view in _VIEWS if view.account}
+    movers = _grouped(costs.movers(monthly, "sku_id", "service", "sku_name"), costs.BILL)
+    days = _grouped(daily, costs.BILL)
+    tags = _grouped(costs.tag_costs(charges), costs.BILL)
+    taxes = _grouped(_summed_taxes(billed, costs.BILL), costs.BILL)
+    of_bill: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+    for invoice in invoices:
+        of_bill[invoice["billing_account_id"], invoice["currency"]].append(invoice)
+    for bill, documents in of_bill.items():
+        yield AccountJob(
+            bill=bill,
+            invoices=documents,
+            totals=totals_of[bill],
+            by={key: rows.get(bill, []) for key, rows in by.items()},
+            movers=movers.get(bill, []),
+            daily=days.get(bill, []),
+            tags=tags.get(bill, []),
+            taxes=taxes.get(bill, []),
+        )
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What all reports of a period share."""
+
+    month: _Month
+    names: _Names
+    documents: _Documents
+
+
+@dataclass(frozen=True)
+class AccountJob:
+    """The report of one payer in one currency, and all it is made of."""
+
+    bill: tuple[str, str]
+    """Billing account and currency."""
+    invoices: Sequence[Record]
+    totals: Sequence[Record]
+    by: Mapping[str, Sequence[Record]]
+    """Key of a view → its rows."""
+    movers: Sequence[Record]
+    daily: Sequence[Record]
+    tags: Sequence[Record]
+    taxes: Sequence[Record]
+
+    @property
+    def size(self) -> int:
+        """Rows to show."""
+        return sum(map(len, (*self.by.values(), self.movers, self.daily, self.tags)))
+
+    def page(self, facts: ReportFacts) -> tuple[str, AccountReport]:
+        """Its name in the period's folder, and what the template shows."""
+        return report_path(*self.bill), _account_report(self, facts)
+
+
+@dataclass(frozen=True)
+class PageJob:
+    """Another page, ready to be rendered."""
+
+    name: str
+    model: ProviderReport | Index
+    size: int
+    """Documents that it is about."""
+
+    def page(self, facts: ReportFacts) -> tuple[str, ProviderReport | Index]:  # noqa: ARG002 - as of AccountJob
+        """Its name in the period's folder, and what the template shows."""
+        return self.name, self.model
+
+
+ReportJob = AccountJob | PageJob
+
+
+@dataclass(frozen=True)
+class ReportPrinter:
+    """Makes reports; it can be pickled, and templates are opened where the work is done."""
+
+    facts: ReportFacts
+    templates: Path
+    """The workspace's own; need not exist."""
+
+    def open(self, guard: Guard) -> Callable[[ReportJob], Iterator[tuple[str, str, bytes]]]:
+        """The function that makes the page of a job: nothing it belongs to, name, and bytes.
+
+        Raises:
+            UsageError: a template of the workspace is wrong.
+        """
+        environment = make_environment(self.templates, guard)
+
+        def make(job: ReportJob) -> Iterator[tuple[str, str, bytes]]:
+            name, model = job.page(self.facts)
+            yield "", name, render_report(model, environment).encode()
+
+        return make
 
 
 @dataclass(frozen=True)
@@ -299,47 +391,32 @@ _VIEWS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _AccountSource:
-    """Everything account reports are made of, by bill."""
-
-    month: _Month
-    names: _Names
-    documents: _Documents
-    totals: Mapping[tuple[str, ...], list[Record]]
-    by: Mapping[str, Mapping[tuple[str, ...], list[Record]]]
-    movers: Mapping[tuple[str, ...], list[Record]]
-    daily: Mapping[tuple[str, ...], list[Record]]
-    tags: Mapping[tuple[str, ...], list[Record]]
-    taxes: Mapping[tuple[str, ...], list[Record]]
-
-
-def _account_report(bill: tuple[str, str], invoices: Sequence[Record], source: _AccountSource) -> AccountReport:
-    names = source.names
-    customer, _ = names.account(bill[0])
-    summary = _summary(bill[1], source.totals[bill], invoices)
-    movers, other_change = _movers(source.movers.get(bill, []), summary, names.sku)
+def _account_report(job: AccountJob, facts: ReportFacts) -> AccountReport:
+    names = facts.names
+    account, currency = job.bill
+    customer, _ = names.account(account)
+    summary = _summary(currency, job.totals, job.invoices)
+    movers, other_change = _movers(job.movers, summary, names.sku)
     breakdowns = [
-        _breakdown(view, source.by[view.key].get(bill, []), names, summary)
+        _breakdown(view, job.by[view.key], names, summary)
         for view in _VIEWS
-        if view.account and not (view.key == "account" and len(source.by[view.key].get(bill, [])) == 1)
+        if view.account and not (view.key == "account" and len(job.by[view.key]) == 1)
     ]
-    daily = source.daily.get(bill, [])
     return AccountReport(
-        page=source.month.page(f"Cost report, {customer}"),
+        page=facts.month.page(f"Cost report, {customer}"),
         customer=customer,
-        billing_account_id=bill[0],
-        is_draft=any(invoice["status"] == "draft" for invoice in invoices),
-        bills=tuple(source.documents.bill(invoice, base="../") for invoice in invoices),
+        billing_account_id=account,
+        is_draft=any(invoice["status"] == "draft" for invoice in job.invoices),
+        bills=tuple(facts.documents.bill(invoice, base="../") for invoice in job.invoices),
         index_href=f"../{INDEX_FILE}",
         summary=summary,
-        chart=_chart(daily, source.month, summary.currency),
+        chart=_chart(job.daily, facts.month, summary.currency),
         movers=movers,
         other_change=other_change,
         breakdowns=tuple(breakdowns),
-        tags=_tag_breakdowns(source.tags.get(bill, []), summary),
-        days=_days(daily, summary),
-        taxes=_taxes(source.taxes.get(bill, [])),
+        tags=_tag_breakdowns(job.tags, summary),
+        days=_days(job.daily, summary),
+        taxes=_taxes(job.taxes),
     )
 
 
@@ -788,7 +865,3 @@ def _percent(part: Decimal, whole: Decimal) -> Decimal | None:
         return None
     with localcontext(prec=90):
         return (part * 100 / whole).quantize(Decimal("0.1"), rounding=ROUND_HALF_UP)
-
-
-def _render(environment: jinja2.Environment, template: str, model: AccountReport | ProviderReport | Index) -> str:
-    return render(environment, template, report=model, page=model.page, language=_LANGUAGE, direction="ltr")

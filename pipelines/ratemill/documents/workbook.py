@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WORKBOOK_FILE = "workbook.xlsx"
-MOST_ROWS = 200_000
-"""Rows of a table before it goes into a Parquet file beside the workbook. A sheet can hold 1,048,575, but so many take
-minutes and several GB to write."""
+MOST_ROWS = 100_000
+"""Rows of a table before it goes into a Parquet file beside the workbook. A sheet can hold 1,048,575, but each 100,000 take
+half a minute and a GB to write, and a while to open."""
 
 
 @dataclass(frozen=True)

@@ -228,8 +228,9 @@ def _verdict(sheets: Sheets, sheet: Any, checks: Sequence[_Check], *, first: int
         return
     span = f"{cell(first, 4)}:{cell(last, 4)}"
     agree = f"All {len(checks)} control totals agree."
-    formula = f'=IF(COUNTIF({span},0)=ROWS({span}),"{agree}",ROWS({span})-COUNTIF({span},0)&" control totals differ.")'
-    told = f"{wrong} control totals differ." if wrong else agree
+    differ = "Control totals that differ: "
+    formula = f'=IF(COUNTIF({span},0)=ROWS({span}),"{agree}","{differ}"&(ROWS({span})-COUNTIF({span},0))&".")'
+    told = f"{differ}{wrong}." if wrong else agree
     sheet.write_formula(1, 0, formula, sheets.style(bold=True), told)
     fixed = fixed_span((first, 4), (last, 4))
     rule = {"type": "formula", "criteria": f"=COUNTIF({fixed},0)=ROWS({fixed})"}

@@ -7,9 +7,9 @@ e-invoice; it never gets a wrong one.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratemill.findings import Finding, Severity
 from ratemill.identifiers import is_vat_number
@@ -17,47 +17,16 @@ from ratemill.money import minor_unit_decimals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
     import polars as pl
 
     from ratemill.tables.invoices import Billed
 
-COUNTRIES = frozenset(
-    [
-        "AT",
-        "BE",
-        "BG",
-        "CY",
-        "CZ",
-        "DE",
-        "DK",
-        "EE",
-        "ES",
-        "FI",
-        "FR",
-        "GR",
-        "HR",
-        "HU",
-        "IE",
-        "IT",
-        "LT",
-        "LU",
-        "LV",
-        "MT",
-        "NL",
-        "PL",
-        "PT",
-        "RO",
-        "SE",
-        "SI",
-        "SK",
-        "IS",
-        "LI",
-        "NO",
-        "CH",
-        "GB",
-    ]
-)
+COUNTRIES = frozenset({
+    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU",
+    "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK", "IS", "LI", "NO", "CH", "GB",
+})  # fmt: skip
 """Where sellers send e-invoices of EN 16931 and Peppol BIS Billing 3: the EEA, Switzerland and the United Kingdom."""
 
 MOST_DECIMALS = 2
@@ -74,6 +43,43 @@ class Obstacle:
     """Rule of findings: ``einvoice.…``."""
     message: str
     cure: str
+
+
+class _Tax(NamedTuple):
+    kind: str
+    tax_code: str
+    category: str
+    rate: Decimal
+
+
+def obstacles(
+    billed: Billed, *, accounts: pl.DataFrame, seller_tax_id: str, seller_address: Sequence[str]
+) -> dict[str, Obstacle]:
+    """invoice_id → what is in the way of its e-invoice, of those documents that can't have one.
+
+    Args:
+        billed: documents, drafts or issued.
+        accounts: rows of ACCOUNTS.
+        seller_tax_id: VAT or tax number of the seller; empty: none.
+        seller_address: lines of the seller's postal address.
+    """
+    of_seller = _of_seller(seller_tax_id, seller_address)
+    tax_numbers = dict(accounts.select("account_id", "tax_id").iter_rows())
+    taxes: defaultdict[str, set[_Tax]] = defaultdict(set)
+    for invoice_id, *tax in billed.taxes.select("invoice_id", *_Tax._fields).iter_rows():
+        taxes[invoice_id].add(_Tax(*tax))
+    found = {}
+    for row in billed.invoices.iter_rows(named=True):
+        obstacle = of_seller or _of_document(
+            currency=row["currency"],
+            lines=row["lines"],
+            taxes=taxes[row["invoice_id"]],
+            payer=row["billing_account_id"],
+            tax_number=tax_numbers.get(row["billing_account_id"]) or "",
+        )
+        if obstacle is not None:
+            found[row["invoice_id"]] = obstacle
+    return found
 
 
 def obstacle_findings(found: Mapping[str, Obstacle], *, severity: Severity) -> list[Finding]:
@@ -98,10 +104,8 @@ def _of_seller(tax_id: str, address: Sequence[str]) -> Obstacle | None:
     )
 
 
-def _of_document(
-    *, currency: str, lines: int, taxes: list[tuple[str, str, str, object]], payer: str, tax_number: str
-) -> Obstacle | None:
-    kinds = {kind for kind, *_ in taxes}
+def _of_document(*, currency: str, lines: int, taxes: set[_Tax], payer: str, tax_number: str) -> Obstacle | None:
+    kinds = {tax.kind for tax in taxes}
     decimals = minor_unit_decimals(currency)
     if decimals > MOST_DECIMALS:
         return Obstacle(
@@ -125,18 +129,13 @@ def _of_document(
             f"some of it is outside the scope of VAT and some is not ({others}), which EN 16931 wants on two invoices",
             "bill the two on different accounts, or send the PDF",
         )
-    if any(count > 1 for count in Counter(key for _, *key in _distinct(taxes)).values()):
+    if len({tax[1:] for tax in taxes}) < len(taxes):
         return Obstacle(
             "einvoice.tax_kind",
             "lines of one tax code, category and rate are of several kinds, so the kind of each line is not known",
             "give the kinds different tax codes in taxes.csv",
         )
     return None
-
-
-def _distinct(taxes: list[tuple[str, str, str, object]]) -> set[tuple[str, str, str, object]]:
-    """Without notes: two notes of one kind are no doubt about the kind."""
-    return set(taxes)
 
 
 def _listed(names: Sequence[str]) -> str:

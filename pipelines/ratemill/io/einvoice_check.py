@@ -111,8 +111,9 @@ class EInvoiceCheck:
         except BrokenPipeError:
             line = ""
         if not line:
-            code = process.wait()
+            process.communicate()
             self._process = None
+            code = process.returncode
             raise TemporaryError(f"the validators of e-invoices ended (code {code}) while they looked at {file.name}")
         answer: dict[str, Any] = json.loads(line)
         return answer

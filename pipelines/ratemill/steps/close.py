@@ -18,6 +18,7 @@ The act ``closed`` of the audit log has these details, as JSON:
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from ratemill.io.issued import IssuedStore
 from ratemill.resources import sql
 from ratemill.retention import correction_runs
 from ratemill.steps.check import check, refuse_future
-from ratemill.steps.closed import finish_closed
+from ratemill.steps.closed import after_issue, finish_closed
 from ratemill.steps.load import load
 from ratemill.steps.numbers import assert_gap_free, coming_numbers, day_of_issue, last_issue_date, next_numbers
 from ratemill.steps.rate import rate
@@ -121,7 +122,8 @@ def close(
             findings=found,
         )
     closed = _issue(context, checked, run, drafts, points, issue_date=evidence.issue_date)
-    finish_closed(context, period)
+    with after_issue(f"{period} is closed and its invoices are issued"):
+        finish_closed(context, period)
     return Closing(str(period), checked.run_id, closed, nothing_to_do=False, checklist=points)
 
 
@@ -340,7 +342,7 @@ def _write_documents(context: Context, checked: Checked, issued: Billed) -> pl.D
     with context.progress.step("documents", unit="files") as step:
 
         def files() -> Iterator[tuple[str, bytes]]:
-            for invoice_id, name, data in invoice_files(context, issued, book=checked.book, period=period):
+            for invoice_id, name, data in made:
                 file = store.file(period, name)
                 if file in owners:
                     raise InvariantError(f"two documents have the name {name}: {owners[file]} and {invoice_id}")
@@ -348,7 +350,8 @@ def _write_documents(context: Context, checked: Checked, issued: Billed) -> pl.D
                 yield name, data
                 step.advance()
 
-        hashes = store.write_period(period, files())
+        with closing(invoice_files(context, issued, book=checked.book, period=period)) as made:
+            hashes = store.write_period(period, files())
         step.done(f"{len(hashes):,} files in {context.workspace.relative(context.workspace.issued)}")
     rows = [{"invoice_id": owners[file], "file": file, "sha256": sha256} for file, sha256 in hashes.items()]
     return pl.DataFrame(rows, schema=DOCUMENTS.polars_schema)

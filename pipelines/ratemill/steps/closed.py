@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ratemill.book.model import Book
-from ratemill.errors import DataRefusedError, InvariantError, LockedError
+from ratemill.errors import DataRefusedError, InvariantError, LockedError, TemporaryError
 from ratemill.findings import Finding, Severity
+from ratemill.io.atomic import names_full_disk
 from ratemill.io.charge_store import ChargeStore
 from ratemill.period import BillingPeriod
 from ratemill.steps.check import Checked, checked_book
@@ -21,7 +23,7 @@ from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.runs import FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ratemill.steps.context import Context
 
@@ -84,6 +86,24 @@ def finish_closed(context: Context, period: BillingPeriod) -> tuple[Checked, Rat
         publish(context)
         whole = False
     return checked, rated, whole
+
+
+@contextmanager
+def after_issue(what: str) -> Iterator[None]:
+    """Say of trouble that may pass that ``what`` was issued all the same: the block only makes files that show it.
+
+    Raises:
+        TemporaryError: the disk is full, or the like.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, TemporaryError) and not names_full_disk(str(error)):
+            raise
+        reason = str(error).partition(":")[0] if isinstance(error, TemporaryError) else "disk full"
+        raise TemporaryError(
+            f"{what}, but out and published do not show it yet: {reason} → free space and give the same command again"
+        ) from error
 
 
 def refuse_changed(context: Context, periods: Iterable[BillingPeriod]) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from ratemill.errors import InvariantError, UsageError
 from ratemill.invoicing.credit_notes import Credit, credit_note
 from ratemill.io.issued import IssuedStore
 from ratemill.period import BillingPeriod
-from ratemill.steps.closed import finish_closed, issued_run
+from ratemill.steps.closed import after_issue, finish_closed, issued_run
 from ratemill.steps.numbers import assert_gap_free, coming_numbers, day_of_issue, last_issue_date, next_numbers
 from ratemill.steps.report import invoice_files
 from ratemill.tables.invoices import BILLING_TABLES, INVOICES, Billed
@@ -84,7 +85,8 @@ def credit(
         note = _issue(context, original, wanted, asked | {"reference": key}, _day(context, original, issue_date))
     else:
         note = context.warehouse.table("billing", INVOICES, "invoice_id = $note", {"note": known}).row(0, named=True)
-    finish_closed(context, period)
+    with after_issue(f"the credit note {note['number']} is issued"):
+        finish_closed(context, period)
     files = context.warehouse.table("ops", DOCUMENTS, "invoice_id = $note", {"note": note["invoice_id"]})["file"]
     folder = IssuedStore.file(period, "")
     return Credited(
@@ -206,9 +208,10 @@ def _write_documents(context: Context, period: BillingPeriod, note: Billed) -> p
     checked, _ = issued_run(context, period)
     with context.progress.step("documents", unit="files") as step:
         rows = []
-        for invoice_id, name, data in invoice_files(context, note, book=checked.book, period=period):
-            file = store.file(period, name)
-            rows.append({"invoice_id": invoice_id, "file": file, "sha256": store.add(file, data)})
-            step.advance()
+        with closing(invoice_files(context, note, book=checked.book, period=period)) as files:
+            for invoice_id, name, data in files:
+                file = store.file(period, name)
+                rows.append({"invoice_id": invoice_id, "file": file, "sha256": store.add(file, data)})
+                step.advance()
         step.done(f"{len(rows):,} files in {context.workspace.relative(context.workspace.issued)}")
     return pl.DataFrame(rows, schema=DOCUMENTS.polars_schema)

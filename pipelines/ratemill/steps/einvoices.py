@@ -1,4 +1,4 @@
-"""E-invoices: which documents get one, and e-invoices of issued documents as files for other systems."""
+"""E-invoices: which documents get one, and what is in the way of the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def with_einvoice(config: Config, billed: Billed, book: Book) -> set[str]:
     """invoice_id of every document that is an e-invoice too, once it is issued."""
     if not _wanted(config):
         return set()
-    return set(billed.invoices["invoice_id"]) - set(_obstacles(config, billed, book))
+    return set(billed.invoices["invoice_id"]) - set(einvoice_obstacles(config, billed, book))
 
 
 def einvoice_findings(config: Config, billed: Billed, book: Book) -> list[Finding]:
@@ -27,7 +27,7 @@ def einvoice_findings(config: Config, billed: Billed, book: Book) -> list[Findin
     if not _wanted(config):
         return []
     severity = Severity.WARNING if config.output.einvoice == "required" else Severity.INFO
-    return obstacle_findings(_obstacles(config, billed, book), severity=severity)
+    return obstacle_findings(einvoice_obstacles(config, billed, book), severity=severity)
 
 
 def _wanted(config: Config) -> bool:
@@ -35,7 +35,8 @@ def _wanted(config: Config) -> bool:
     return setting == "required" or (setting == "auto" and config.seller.country in COUNTRIES)
 
 
-def _obstacles(config: Config, billed: Billed, book: Book) -> dict[str, Obstacle]:
+def einvoice_obstacles(config: Config, billed: Billed, book: Book) -> dict[str, Obstacle]:
+    """invoice_id → what is in the way of its e-invoice; see :func:`ratemill.invoicing.einvoices.obstacles`."""
     seller = config.seller
     return obstacles(
         billed,

@@ -56,7 +56,12 @@ def invoice(context: Context, checked: Checked, rated: Rated, corrected: Correct
             invoices,
             book,
             _run_row(context, checked, rated),
-            (*checked.findings, *rated.findings, *corrected.findings(invoices), *einvoice_findings(context.config, invoices, book)),
+            (
+                *checked.findings,
+                *rated.findings,
+                *corrected.findings(invoices),
+                *einvoice_findings(context.config, invoices, book),
+            ),
             actor=context.actor,
         )
         step.done(f"{invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines")

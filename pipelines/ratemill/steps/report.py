@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ratemill.documents.environment import make_environment
-from ratemill.documents.invoice import build_invoice
-from ratemill.documents.invoice_files import render_invoice_files
+import polars as pl
+
+from ratemill.documents.invoice_batch import InvoiceBatch, InvoiceFacts, InvoicePrinter
 from ratemill.documents.model import Logo
-from ratemill.documents.pdf import InvoicePdf
-from ratemill.documents.report import render_report_files
+from ratemill.documents.report import ReportPrinter, report_jobs
 from ratemill.documents.report_model import RunFacts
 from ratemill.documents.spreadsheet import spreadsheet_csv
 from ratemill.documents.workbook import WORKBOOK_FILE, build_workbook
@@ -21,19 +21,20 @@ from ratemill.io.atomic import StagedFolder, make_private_folder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.io.issued import IssuedStore
 from ratemill.resources import sql
+from ratemill.steps.documents import has_own_templates, made
 from ratemill.steps.einvoices import with_einvoice
+from ratemill.steps.prices import price_pages_of_period
 from ratemill.steps.workbook import workbook_source
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import INVOICES
 from ratemill.tables.runs import DOCUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import jinja2
-    import polars as pl
+    from collections.abc import Generator, Iterator
 
     from ratemill.book.model import Book
+    from ratemill.documents.model import InvoiceDocument
+    from ratemill.io.document_pool import File
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
     from ratemill.steps.check import Checked
@@ -43,6 +44,13 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 _MOST_REJECTS = 100_000
+_INVOICES_PER_BATCH = 16
+_LINES_PER_BATCH = 500
+"""Batches of invoices are small, so that the processes that make them end at about the same time."""
+_SECONDS_PER_INVOICE = 0.03
+_SECONDS_PER_LINE = 0.002
+_SECONDS_PER_REPORT = 0.06
+"""About how long one processor takes: what decides whether more processes are worth their start."""
 
 
 def report(context: Context, checked: Checked, rated: Rated) -> int:
@@ -59,8 +67,9 @@ def report(context: Context, checked: Checked, rated: Rated) -> int:
     target = context.workspace.out(checked.period)
     with context.progress.step("report", unit="files") as step:
         hashes: dict[str, str] = {}
-        with StagedFolder(target) as folder:
-            for name, data in _files(context, checked, rated, issued=issued, previous_run=previous_run):
+        written = _files(context, checked, rated, issued=issued, previous_run=previous_run)
+        with StagedFolder(target) as folder, closing(written):
+            for name, data in written:
                 path = folder / name
                 make_private_folder(path.parent)
                 path.write_bytes(data)
@@ -120,52 +129,76 @@ def issued_files(context: Context, period: BillingPeriod) -> dict[str, str] | No
 
 def invoice_files(
     context: Context, billed: Billed, *, book: Book, period: BillingPeriod
-) -> Iterator[tuple[str, str, bytes]]:
-    """invoice_id, name in ``out/<period>`` and bytes of each file of the invoices and credit notes in ``billed``."""
+) -> Generator[File, None, None]:
+    """invoice_id, name in ``out/<period>`` and bytes of each file of the invoices and credit notes in ``billed``.
+
+    Close it when it is not read to its end (``contextlib.closing``): processes may be at work for it.
+    """
     config = context.config
-    environment = make_environment(context.workspace.templates)
-    pdf = InvoicePdf(environment) if config.output.pdf else None
-    logo = _logo(context)
-    conditions = book.conditions_of_prices
-    accounts = {row["account_id"]: row for row in book.accounts.iter_rows(named=True)}
-    originals = corrected_invoices(context.warehouse, billed)
     einvoices = with_einvoice(config, billed, book)
+    issued = set(billed.invoices.filter(status="issued")["invoice_id"])
+    printer = InvoicePrinter(
+        facts=_invoice_facts(context, billed, book=book, period=period),
+        templates=context.workspace.templates,
+        html=config.output.html,
+        pdf=config.output.pdf,
+    )
+    accounts = _payers(billed, book)
+    # One invoice at a time where templates may have to be stopped: it is named, and what it may use follows its size.
+    most = 1 if has_own_templates(context) else _INVOICES_PER_BATCH
+    batches = (
+        InvoiceBatch(
+            billed=part,
+            accounts={name: accounts[name] for name in part.invoices["billing_account_id"]},
+            einvoices=frozenset(einvoices & issued & set(part.invoices["invoice_id"])),
+        )
+        for part in billed.batches(most_invoices=most, most_lines=_LINES_PER_BATCH)
+    )
+    seconds = billed.invoices.height * _SECONDS_PER_INVOICE + billed.lines.height * _SECONDS_PER_LINE
+    return made(context, printer, batches, seconds=seconds)
+
+
+def invoice_documents(
+    context: Context, billed: Billed, *, book: Book, period: BillingPeriod
+) -> Iterator[tuple[Billed, InvoiceDocument]]:
+    """Each invoice and credit note of ``billed`` alone, with what templates show of it."""
+    facts = _invoice_facts(context, billed, book=book, period=period)
+    accounts = _payers(billed, book)
     for one in billed.each():
-        document = build_invoice(
-            one,
-            account=accounts[one.invoices["billing_account_id"][0]],
-            seller=config.seller,
-            period=period,
-            time_zone=config.period.time_zone,
-            logo=logo,
-            conditions=conditions,
-            originals=originals,
-        )
-        files = render_invoice_files(
-            document,
-            one.lines,
-            environment,
-            pdf,
-            html=config.output.html,
-            einvoice=document.invoice_id in einvoices and not document.is_draft,
-        )
-        for name, data in files:
-            yield document.invoice_id, name, data
+        yield one, facts.document(one, accounts[one.invoices["billing_account_id"][0]])
+
+
+def _invoice_facts(context: Context, billed: Billed, *, book: Book, period: BillingPeriod) -> InvoiceFacts:
+    return InvoiceFacts(
+        seller=context.config.seller,
+        period=period,
+        time_zone=context.config.period.time_zone,
+        logo=_logo(context),
+        conditions=book.conditions_of_prices,
+        originals=corrected_invoices(context.warehouse, billed),
+    )
+
+
+def _payers(billed: Billed, book: Book) -> dict[str, dict[str, Any]]:
+    payers = book.accounts.filter(pl.col("account_id").is_in(billed.invoices["billing_account_id"].implode()))
+    return {row["account_id"]: row for row in payers.iter_rows(named=True)}
 
 
 def _files(
     context: Context, checked: Checked, rated: Rated, *, issued: dict[str, str] | None, previous_run: str | None
-) -> Iterator[tuple[str, bytes]]:
+) -> Generator[tuple[str, bytes], None, None]:
     warehouse, period = context.warehouse, checked.period
     billed = warehouse.billed(period)
     if issued is None:
-        for _, name, data in invoice_files(context, billed, book=checked.book, period=period):
-            yield name, data
+        with closing(invoice_files(context, billed, book=checked.book, period=period)) as files:
+            for _, name, data in files:
+                yield name, data
     else:
         yield from _as_issued(context, period, issued)
     if context.config.output.html:
-        environment = make_environment(context.workspace.templates)
-        yield from _reports(context, checked, rated, billed, previous_run=previous_run, environment=environment)
+        with closing(_reports(context, checked, rated, billed, previous_run=previous_run)) as files:
+            for _, name, data in files:
+                yield name, data
     rejects = rejects_of_period(context, period, checked.files)
     if rejects.height:
         yield "rejects.csv", spreadsheet_csv(rejects)
@@ -175,6 +208,9 @@ def _files(
         workbook = build_workbook(source)
         yield WORKBOOK_FILE, workbook.data
         yield from workbook.beside.items()
+    if context.config.output.prices:
+        with closing(price_pages_of_period(context, period, checked.book, billed)) as pages:
+            yield from pages
 
 
 def rejects_of_period(context: Context, period: BillingPeriod, files: pl.DataFrame) -> pl.DataFrame:
@@ -189,18 +225,25 @@ def rejects_of_period(context: Context, period: BillingPeriod, files: pl.DataFra
 
 
 def _as_issued(context: Context, period: BillingPeriod, issued: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    store = IssuedStore(context.workspace.issued)
     for name, sha256 in issued.items():
-        file = store.file(period, name)
-        try:
-            data = store.read(file)
-        except FileNotFoundError:
-            data = None
-        if data is None or hashlib.sha256(data).hexdigest() != sha256:
-            place = context.workspace.relative(context.workspace.issued / file)
-            what = "is gone" if data is None else "is not as it was issued"
-            raise DataRefusedError(f"{place} {what} → bring the file back from a backup; it is never made anew")
-        yield name, data
+        yield name, issued_document(context, IssuedStore.file(period, name), sha256)
+
+
+def issued_document(context: Context, file: str, sha256: str) -> bytes:
+    """The bytes of a document that was issued, by its path below ``state/issued``.
+
+    Raises:
+        DataRefusedError: it is not there any more, or not as it was.
+    """
+    try:
+        data = IssuedStore(context.workspace.issued).read(file)
+    except FileNotFoundError:
+        data = None
+    if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        place = context.workspace.relative(context.workspace.issued / file)
+        what = "is gone" if data is None else "is not as it was issued"
+        raise DataRefusedError(f"{place} {what} → bring the file back from a backup; it is never made anew")
+    return data
 
 
 def corrected_invoices(warehouse: Warehouse, billed: Billed) -> dict[str, dict[str, Any]]:
@@ -223,12 +266,11 @@ def _reports(
     billed: Billed,
     *,
     previous_run: str | None,
-    environment: jinja2.Environment,
-) -> Iterator[tuple[str, bytes]]:
+) -> Generator[File, None, None]:
     store = ChargeStore(context.workspace.charges)
     book, period, facts = checked.book, checked.period, rated.facts
     formats = [kind for kind in ("html", "pdf", "json", "csv") if kind != "pdf" or context.config.output.pdf]
-    yield from render_report_files(
+    facts_of_reports, jobs = report_jobs(
         period=period,
         charges=store.all_charges(period, rated.run_id),
         previous_charges=(
@@ -250,11 +292,12 @@ def _reports(
             unpriced_records=facts["rows_unpriced"],
             findings=tuple(f for f in (*checked.findings, *rated.findings) if f.severity is not Severity.INFO),
         ),
-        environment=environment,
         default_zone=context.config.period.time_zone,
         invoice_formats=formats,
         originals=corrected_invoices(context.warehouse, billed),
     )
+    printer = ReportPrinter(facts_of_reports, context.workspace.templates)
+    return made(context, printer, jobs, seconds=billed.invoices.height * _SECONDS_PER_REPORT)
 
 
 def _logo(context: Context) -> Logo | None:

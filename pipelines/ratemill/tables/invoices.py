@@ -228,6 +228,27 @@ class Billed:
                 *(part.get((invoice_id,), table.empty()) for part, (table, _) in zip(parts, self.frames(), strict=True))
             )
 
+    def batches(self, *, most_invoices: int, most_lines: int) -> Iterator[Billed]:
+        """All invoices by invoice_id, some at a time: at most so many, and no more lines unless one alone has more."""
+        frames = [frame.sort("invoice_id", maintain_order=True) for _, frame in self.frames()]
+        ids = frames[0]["invoice_id"]
+        starts = [frame["invoice_id"].search_sorted(ids, "left") for frame in frames]
+        ends = [frame["invoice_id"].search_sorted(ids, "right") for frame in frames]
+        lines = (ends[1] - starts[1]).to_list()
+        first = 0
+        while first < len(ids):
+            last, counted = first, lines[first]
+            while last + 1 < len(ids) and last + 1 - first < most_invoices and counted + lines[last + 1] <= most_lines:
+                last += 1
+                counted += lines[last]
+            yield Billed(
+                *(
+                    frame.slice(start[first], end[last] - start[first])
+                    for frame, start, end in zip(frames, starts, ends, strict=True)
+                )
+            )
+            first = last + 1
+
     def on(self, invoice_id: str) -> Billed:
         """One invoice alone."""
         return Billed(*(frame.filter(pl.col("invoice_id") == invoice_id) for _, frame in self.frames()))

@@ -321,9 +321,7 @@ def _check_sums(built: EInvoice) -> None:
 # ---------------------------------------------------------------------------------------------------- lines
 
 
-def _line(
-    line: model.Line, vat: VatCategory, document: model.InvoiceDocument, words: Wording, money: _Money
-) -> Line:
+def _line(line: model.Line, vat: VatCategory, document: model.InvoiceDocument, words: Wording, money: _Money) -> Line:
     labels = words.labels
     quantity, unit, price, base = _priced(line)
     is_correction = line.kind == "correction"
@@ -344,7 +342,9 @@ def _line(
         price=price,
         price_base=base,
         vat=vat,
-        name=_text(line.description) or _text(line.sku_id) or labels["corrections" if is_correction else f"lines_{line.kind}"],
+        name=_text(line.description)
+        or _text(line.sku_id)
+        or labels["corrections" if is_correction else f"lines_{line.kind}"],
         description=" · ".join(text for detail in details if (text := _text(detail))),
         item=_text(line.sku_id),
         attributes=tuple((name, text) for name, value in attributes if (text := _text(value))),

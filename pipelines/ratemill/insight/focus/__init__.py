@@ -15,7 +15,7 @@ from ratemill.insight.focus.details import (
     invoice_details,
 )
 from ratemill.insight.focus.ledger import FocusLedger
-from ratemill.insight.focus.usage import usage_rows
+from ratemill.insight.focus.usage import cut_between_lines, usage_rows
 from ratemill.tables.charges import CHARGES
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class FocusDatasets:
         self._finished = False
 
     def cost_and_usage(self, charges: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
-        """Rows of ROWS, part by part: one for each part of the usage charges, then one of everything else.
+        """Rows of ROWS, part by part: those of the usage charges, then those of everything else.
 
         Args:
             charges: what rating made, in parts that hold whole invoice lines (the files of a run do).
@@ -46,9 +46,10 @@ class FocusDatasets:
         """
         left = []
         for part in charges:
-            made = usage_rows(self.ledger, collect(part))
-            left.append(made.left)
-            yield self._counted(made.rows)
+            for whole_lines in cut_between_lines(collect(part)):
+                made = usage_rows(self.ledger, whole_lines)
+                left.append(made.left)
+                yield self._counted(made.rows)
         nothing = usage_rows(self.ledger, CHARGES.empty()).left
         yield self._counted(charge_rows(self.ledger, pl.concat([nothing, *left])).sort(*_ORDER, nulls_last=True))
         self._finished = True

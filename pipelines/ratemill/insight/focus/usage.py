@@ -25,6 +25,8 @@ from ratemill.tables.columns import TEXT
 from ratemill.tables.focus import PRODUCT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ratemill.insight.focus.ledger import FocusLedger
 
 _OF_LINE = ["invoice_id", "account_id", "project_id", "sku_id", "region", "price_id"]
@@ -36,6 +38,10 @@ _LINE_COLUMNS = [
 ]  # fmt: skip
 
 
+PART_ROWS = 100_000
+"""Charges that are worked on at a time: FOCUS rows are wide, and a shard may hold a million charges."""
+
+
 @dataclass(frozen=True)
 class UsageRows:
     """Rows of some charges, and what they leave to the rows of their lines."""
@@ -45,6 +51,21 @@ class UsageRows:
     left: pl.DataFrame
     """LINE, and list_left, contracted_left: what the ledger's costs have more than the products of the rows;
     commitment_id, paid, used: what the commitment's part of the line costs, and how much of the commitment it is."""
+
+
+def cut_between_lines(charges: pl.DataFrame, *, rows: int = PART_ROWS) -> Iterator[pl.DataFrame]:
+    """``charges`` line by line, in parts of about so many rows; a larger line is a part of its own."""
+    ordered = charges.sort(_OF_LINE, maintain_order=True)
+    lines = ordered.select(line=pl.struct(_OF_LINE).rle_id()).with_row_index("row")
+    parts = (
+        lines.group_by("line", maintain_order=True)
+        .agg(first=pl.col("row").min(), count=pl.len())
+        .with_columns(part=pl.col("first") // rows)
+        .group_by("part", maintain_order=True)
+        .agg(pl.col("first").min(), pl.col("count").sum())
+    )
+    for first, count in parts.select("first", "count").iter_rows():
+        yield ordered.slice(first, count)
 
 
 def usage_rows(ledger: FocusLedger, charges: pl.DataFrame) -> UsageRows:
