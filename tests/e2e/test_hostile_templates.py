@@ -21,7 +21,8 @@ SMALL = documents.Limits(cpu_seconds=1.5, memory_bytes=700 << 20, characters=2_0
 
 @pytest.fixture(scope="module")
 def billed_workspace(tmp_path_factory):
-    shop = make_workspace(tmp_path_factory.mktemp("shop"))
+    everything = {"output": {"html": True, "pdf": True}}
+    shop = make_workspace(tmp_path_factory.mktemp("shop"), config=everything)
     assert shop.run().code == 0
     (shop.root / "secret.txt").write_text("the secret", encoding="utf-8")
     return shop
