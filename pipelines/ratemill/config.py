@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ratemill.errors import UsageError
-from ratemill.identifiers import ElectronicAddress
+from ratemill.identifiers import ElectronicAddress, is_country
 from ratemill.invoicing.numbering import NumberPattern
 from ratemill.period import is_time_zone
 
@@ -64,6 +64,13 @@ class Seller(_Section):
     def _known_zone(cls, value: str) -> str:
         if value and not is_time_zone(value):
             raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+        return value
+
+    @field_validator("country")
+    @classmethod
+    def _is_country(cls, value: str) -> str:
+        if not is_country(value):
+            raise ValueError(f"{value!r} is no ISO 3166 code of a country, such as FR; the United Kingdom is GB")
         return value
 
     @field_validator("electronic_address")

@@ -23,9 +23,10 @@ SCHEMES = frozenset({
 EMAIL = "EM"
 """The scheme of e-mail addresses."""
 
-_NO_COUNTRY = {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ"}
-"""Two-letter codes of the CLDR that are groups of countries or tests."""
-_PREFIXES_OF_NO_COUNTRY = ("EL", "XI")  # Greece, and Northern Ireland, in VAT numbers
+_NO_COUNTRY = {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ", "AC", "CP", "CQ", "DG", "EA", "IC", "TA"}
+"""Two-letter codes of the CLDR that are groups of countries, tests, or parts of a country (IC, the Canary Islands)."""
+_OTHER_VAT_PREFIXES = ("EL", "XI", "1A")  # Greece, Northern Ireland and Kosovo, as VAT numbers begin
+_NO_VAT_PREFIX = "XK"
 _FORM = re.compile(r"(?P<scheme>[0-9A-Z]{2,4}):(?P<identifier>\S+)")
 
 
@@ -43,7 +44,8 @@ def _territories() -> frozenset[str]:
 def is_vat_number(text: str) -> bool:
     """Whether a tax number, without spaces, begins as VAT numbers do: with the country (EN 16931, BR-CO-09)."""
     prefix = text[:2]
-    return len(text) > len(prefix) and (is_country(prefix) or prefix in _PREFIXES_OF_NO_COUNTRY)
+    known = prefix in _OTHER_VAT_PREFIXES or (is_country(prefix) and prefix != _NO_VAT_PREFIX)
+    return known and len(text) > len(prefix)
 
 
 class ElectronicAddress(NamedTuple):

@@ -319,7 +319,10 @@ def test_lost_documents_come_back_as_they_were_issued(shop):
     shutil.rmtree(shop.root / "out" / PERIOD)
     shutil.rmtree(shop.root / "published")
     assert not shop.run().summary["periods"][0]["nothing_to_do"]
-    assert differences(before, state_of(shop.root)) == []
+    found = differences(before, state_of(shop.root))
+    # The workbook is no document that was issued: it is made anew, and calls the seller by today's name.
+    anew = tuple(f"files: out/{PERIOD}/{name}" for name in ("workbook.xlsx", "manifest.json"))
+    assert [line for line in found if not line.startswith(anew)] == []
 
 
 def test_a_state_folder_that_was_lost_gives_no_number_twice(shop):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
+import duckdb
 import pytest
 
 from ratemill.documents.facturx import embedded
 from ratemill.errors import ExitCode
-from workspaces import ADDRESSED, PERIOD, make_workspace, month_of_usage, run_here
+from workspaces import ADDRESSED, PERIOD, make_workspace, month_of_usage, run_here, tree
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +73,8 @@ def test_drafts_have_none_and_issued_documents_have_both(tmp_path):
 def test_a_credit_note_by_hand_is_one_too_and_names_what_it_credits(tmp_path):
     shop, _ = drafted(tmp_path)
     assert shop.close().code == ExitCode.DONE
-    noted = shop.command("credit-note", "2026-00001", "--amount", "10", "--reason", "Outage", "--issue-date", "2026-11-02",
-                         "--by", "kim", "--as-of", "2026-11-02T07:00:00Z")  # fmt: skip
+    noted = shop.command("credit-note", "--invoice", "2026-00001", "--amount", "10", "--reason", "Outage",
+                         "--as-of", "2026-11-02T07:00:00Z")  # fmt: skip
     assert noted.code == ExitCode.DONE, noted.stderr
     exported = export(shop, "--validate")
     assert exported.code == ExitCode.DONE, exported.stderr
@@ -140,9 +142,23 @@ def test_an_issued_file_that_was_changed_is_not_exported(tmp_path):
 
 
 def test_an_invalid_document_is_told_by_its_rule_and_nothing_is_exported(tmp_path):
-    """A country that ISO does not know can't come out of a book; here the issued file is made to have one."""
-    shop, _ = drafted(tmp_path, accounts=[ACME | {"country": "XK"}, WITH_NUMBERS[1]], einvoice="required")
+    """No book leads to one, so the issued file is made so, and its hash with it."""
+    shop, _ = drafted(tmp_path)
     assert shop.close().code == ExitCode.DONE
+    name = f"period={PERIOD}/invoices/acme-EUR.xml"
+    issued = shop.root / "state" / "issued" / name
+    issued.chmod(0o600)
+    issued.write_bytes(issued.read_bytes().replace(b"<cbc:DocumentCurrencyCode>EUR", b"<cbc:DocumentCurrencyCode>EUX"))
+    with duckdb.connect(str(shop.root / "state" / "warehouse.duckdb")) as warehouse:
+        sha256 = hashlib.sha256(issued.read_bytes()).hexdigest()
+        warehouse.execute("UPDATE ops.documents SET sha256 = ? WHERE file = ?", [sha256, name])
+    assert export(shop).code == ExitCode.DONE
+    before = tree(shop.root / "exports", shop.root)
+    ended = export(shop, "--validate")
+    assert ended.code == ExitCode.DATA_REFUSED
+    assert "1 of 2 e-invoices of 2026-10 are not valid" in ended.stderr
+    assert ended.finding("einvoice.BR-CL-04")["file"] == "2026-00001.xml"
+    assert tree(shop.root / "exports", shop.root) == before
 
 
 def test_a_folder_that_is_no_export_is_left_alone(tmp_path):

@@ -17,12 +17,13 @@ import pytest
 
 from ratemill.config import Seller
 from ratemill.documents.charts import SERIES_COLOURS, stacked_days
-from ratemill.documents.environment import make_environment
+from ratemill.documents.guard import Guard
 from ratemill.documents.invoice_files import invoice_stem
 from ratemill.documents.report import (
     INDEX_FILE,
     PROVIDER_FILE,
-    render_report_files,
+    ReportPrinter,
+    report_jobs,
     report_path,
 )
 from ratemill.documents.report_model import RunFacts
@@ -43,7 +44,7 @@ from ratemill.tables.invoices import (
 )
 
 PERIOD = BillingPeriod(2026, 10)
-ENVIRONMENT = make_environment(None)
+NO_TEMPLATES = Path("no-such-folder")
 TAX_RATE = Decimal(20)
 NOTHING_DRAWN = pl.DataFrame(schema={"credit_id": pl.String, "amount": AMOUNT})
 RUN = RunFacts(
@@ -112,7 +113,7 @@ class World:
         )
 
     def tables(self) -> dict[str, Any]:
-        """Arguments of ``render_report_files`` that are frames."""
+        """Arguments of ``report_jobs`` that are frames."""
         accounts = pl.DataFrame(self.accounts, schema_overrides=ACCOUNTS.polars_schema, infer_schema_length=None)
         skus = pl.DataFrame(self.skus)
         charges, lines = billed(self.charges, accounts, skus, PERIOD)
@@ -227,11 +228,12 @@ def render_all(world: World, **changed) -> dict[str, str]:
         "period": PERIOD,
         "seller": Seller(name="Nimbus Cloud", country="FR"),
         "run": world.run,
-        "environment": ENVIRONMENT,
         **world.tables(),
         **changed,
     }
-    return {path: data.decode() for path, data in render_report_files(**arguments)}
+    facts, jobs = report_jobs(**arguments)
+    make = ReportPrinter(facts, NO_TEMPLATES).open(Guard())
+    return {path: data.decode() for job in jobs for _, path, data in make(job)}
 
 
 class Page(HTMLParser):

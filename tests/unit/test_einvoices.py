@@ -454,6 +454,15 @@ def test_addresses_stand_in_their_parts(environment):
     assert text(xml, "./cbc:BuyerReference", UBL) == "PO 4711"
 
 
+def test_kosovo_has_the_code_that_the_standard_gives_it(environment, check, tmp_path):
+    document, _ = one([euro("1")], account={"country": "XK", "tax_id": None}, taxes=[tax(country="XK")])
+    for syntax, xml in both(document, environment).items():
+        file = tmp_path / f"{syntax}.xml"
+        file.write_bytes(xml)
+        assert check.check(file).failed == ()
+        assert b">1A</" in xml
+
+
 def test_a_long_address_loses_no_line(environment):
     seller = SELLER.model_copy(update={"address": ("A", "B", "C", "D"), "postal_code": "", "city": ""})
     address = made(one([euro("1")], seller=seller)[0], environment).seller.address
@@ -485,6 +494,12 @@ def test_an_electronic_address_has_a_scheme_that_there_is(written):
         ElectronicAddress.parse(written)
 
 
+@pytest.mark.parametrize("code", ["UK", "IC", "ZZ"])
+def test_the_sellers_country_is_one_of_iso_3166(code):
+    with pytest.raises(UsageError, match=rf"seller.country = '{code}'.*no ISO 3166 code"):
+        parse_config({"seller": {"name": "N", "country": code}})
+
+
 def test_a_wrong_electronic_address_of_the_seller_is_told_with_its_key():
     with pytest.raises(UsageError, match=r"seller.electronic_address = '9999:X'.*9999 is no scheme"):
         parse_config({"seller": {"name": "N", "country": "FR", "electronic_address": "9999:X"}})
@@ -493,7 +508,7 @@ def test_a_wrong_electronic_address_of_the_seller_is_told_with_its_key():
 @pytest.mark.parametrize(
     ("number", "is_vat"),
     [("FR54999000201", True), ("EL123456789", True), ("XI123456789", True), ("CHE123456789", True), ("DE", False),
-     ("12-3456789", False), ("", False), ("EU826010755", False)],
+     ("12-3456789", False), ("", False), ("EU826010755", False), ("XK123", False), ("1A123", True)],
 )  # fmt: skip
 def test_vat_numbers_begin_with_their_country(number, is_vat):
     assert is_vat_number(number) is is_vat
@@ -655,6 +670,7 @@ def test_the_pdf_says_that_it_is_factur_x_and_still_that_it_is_pdf_a_and_ua(envi
     assert attachment.get_object()["/EF"]["/F"]["/Params"]["/ModDate"].startswith("D:20261101000000")
 
 
+@pytest.mark.slow
 def test_bytes_are_equal_in_another_process_at_another_time():
     code = """
 import hashlib, sys

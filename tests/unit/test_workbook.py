@@ -10,14 +10,14 @@ import zipfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import openpyxl
 import polars as pl
 import pytest
 
 from ledger_rows import billed, document, half_up, line
-from ratemill.documents.workbook import build_workbook
+from ratemill.documents.workbook import MOST_ROWS, build_workbook
 from ratemill.documents.workbook_tables import WorkbookSource
 from ratemill.errors import InvariantError
 from ratemill.findings import Finding, Severity
@@ -26,9 +26,6 @@ from ratemill.period import BillingPeriod
 from ratemill.tables.charges import UNPRICED
 from ratemill.tables.invoices import CREDIT_LEDGER, INVOICE_DEDUCTIONS, Billed
 from ratemill.tables.journal import JOURNAL
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 D = Decimal
 PERIOD = BillingPeriod.parse("2026-09")
@@ -327,6 +324,11 @@ def test_tables_that_are_too_long_go_into_parquet_beside_it():
     )
     assert [row[4:] for row in control(book)] == [(0, "agree")] * 24
     assert any("workbook-journal.parquet" in str(row[0]) for row in book["Control"].iter_rows(values_only=True))
+
+
+def test_the_limit_is_the_one_that_is_documented():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert f"| rows of a table in a workbook | {MOST_ROWS:,}; more go into Parquet" in page
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_clock_says(monkeypatch):

@@ -6,7 +6,7 @@ Everything here can be pickled; templates, fonts and libraries are opened where 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ratemill.documents.invoice import build_invoice
 
@@ -64,6 +64,42 @@ class InvoiceBatch:
     def size(self) -> int:
         """Lines: what time and memory go with."""
         return self.billed.lines.height
+
+    def documents(self, facts: InvoiceFacts) -> Iterator[InvoiceDocument]:
+        """What templates show of each."""
+        for one in self.billed.each():
+            yield facts.document(one, self.accounts[one.invoices["billing_account_id"][0]])
+
+
+Syntax = Literal["ubl", "cii"]
+"""How an e-invoice is written."""
+
+
+@dataclass(frozen=True)
+class EInvoicePrinter:
+    """Makes the e-invoices of batches and nothing else; they have no file name."""
+
+    facts: InvoiceFacts
+    templates: Path
+    """The workspace's own; need not exist."""
+    syntax: Syntax
+
+    def open(self, guard: Guard) -> Callable[[InvoiceBatch], Iterator[File]]:
+        """The function that does it, with the templates at hand."""
+        from ratemill.documents.einvoice.build import build_einvoice  # noqa: PLC0415 - where the work is done
+        from ratemill.documents.einvoice.xml import render_cii, render_ubl  # noqa: PLC0415
+        from ratemill.documents.environment import make_environment  # noqa: PLC0415
+        from ratemill.documents.labels import wording  # noqa: PLC0415
+
+        environment = make_environment(self.templates, guard)
+        render = {"ubl": render_ubl, "cii": render_cii}[self.syntax]
+
+        def make(batch: InvoiceBatch) -> Iterator[File]:
+            for document in batch.documents(self.facts):
+                einvoice = build_einvoice(document, wording(environment, "invoice", document.language))
+                yield document.invoice_id, "", render(einvoice, environment)
+
+        return make
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 WORKBOOK_FILE = "workbook.xlsx"
 MOST_ROWS = 100_000
-"""Rows of a table before it goes into a Parquet file beside the workbook. A sheet can hold 1,048,575, but each 100,000 take
-half a minute and a GB to write, and a while to open."""
+"""Rows of a table before it goes into a Parquet file beside the workbook. A sheet can hold 1,048,575, but each 100,000
+take half a minute and a GB to write, and a while to open."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ The bytes are the same whatever the number of processes, which is why no documen
 workspace has templates of its own, documents are always made in processes, and each has limits: a template that never
 ends, or fills the memory, is stopped and named.
 
-A process ends when its standard input does, so that none outlives the run, however that ends.
+None of the processes outlives the run, however that ends: they look whether it is still there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _READ_BYTES = 1 << 20
 _LOOK_EVERY_SECONDS = 0.1
 _GRACE_SECONDS = 2.0
 """How long a process may be over its time before it is killed: it stops by itself where it can, and knows the line."""
+_WALL_PER_CPU = 10
 _WAITING_PER_PROCESS = 2
 
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG")
@@ -96,15 +97,15 @@ class Limits:
     memory_bytes_per_line: int = 1 << 20
     characters: int = 32_000_000
     characters_per_line: int = 20_000
-    wall_factor: float = 6.0
-    """Machines are busy: wall time is this many times the processor time."""
+    wall_seconds: float = 120.0
+    """By itself; a busy machine gives a process little of its processor time, so this is added to ten times that."""
 
     def budget(self, size: int) -> Budget:
         """What a job of ``size`` lines may use."""
         cpu_seconds = self.cpu_seconds + size * self.cpu_seconds_per_line
         return Budget(
             cpu_seconds=cpu_seconds,
-            wall_seconds=cpu_seconds * self.wall_factor,
+            wall_seconds=self.wall_seconds + cpu_seconds * _WALL_PER_CPU,
             memory_bytes=self.memory_bytes + size * self.memory_bytes_per_line,
             characters=self.characters + size * self.characters_per_line,
         )

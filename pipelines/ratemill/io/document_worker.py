@@ -13,6 +13,7 @@ import pickle
 import resource
 import signal
 import struct
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -24,6 +25,7 @@ from ratemill.errors import RatemillError, UsageError
 if TYPE_CHECKING:
     from ratemill.io.document_pool import Budget, File
 
+_LOOK_EVERY_SECONDS = 0.5
 _GRACE_SECONDS = 10
 """How much longer than its budget a job may compute when nothing else has stopped it."""
 
@@ -32,11 +34,19 @@ def main() -> None:
     """Answer until there is no more to make."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     os.dup2(2, 1)  # whatever a library prints must not end up among the documents
     with suppress(EOFError, BrokenPipeError):  # the run has ended
         maker, is_limited = pickle.loads(_message(requests))  # noqa: S301 - from the process that started this one
         _Worker(replies, maker, is_limited=is_limited).work(requests)
     os._exit(0)  # no destructors: nothing here outlives the process
+
+
+def _end_with(parent: int) -> None:
+    """End when the run does, in the middle of a document too: a run that was killed can't do it."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY_SECONDS)
+    os._exit(1)
 
 
 def _message(stream: BinaryIO) -> bytes:

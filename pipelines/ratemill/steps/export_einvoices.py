@@ -6,19 +6,16 @@ ledger: they say the same, and never change.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ratemill import __version__
-from ratemill.documents.einvoice.build import build_einvoice
-from ratemill.documents.einvoice.xml import render_cii, render_ubl
-from ratemill.documents.environment import make_environment
 from ratemill.documents.facturx import embedded
 from ratemill.documents.filenames import safe_name
-from ratemill.documents.labels import wording
+from ratemill.documents.invoice_batch import EInvoicePrinter
 from ratemill.errors import DataRefusedError, UsageError
 from ratemill.findings import Finding, Severity
 from ratemill.io.atomic import StagedFolder
@@ -26,8 +23,9 @@ from ratemill.io.einvoice_check import EInvoiceCheck
 from ratemill.io.einvoice_files import is_export, write_einvoice, write_manifest
 from ratemill.io.issued import IssuedStore
 from ratemill.steps.closed import issued_run
+from ratemill.steps.documents import made
 from ratemill.steps.einvoices import einvoice_obstacles
-from ratemill.steps.report import invoice_documents, issued_document
+from ratemill.steps.report import invoice_batches, invoice_facts, issued_document
 from ratemill.tables.invoices import BILLING_TABLES, Billed
 from ratemill.tables.runs import DOCUMENTS
 
@@ -35,14 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ratemill.documents.invoice_batch import Syntax
     from ratemill.io.einvoice_check import Checked
     from ratemill.period import BillingPeriod
     from ratemill.steps.context import Context
 
-Syntax = Literal["ubl", "cii"]
-_RENDER = {"ubl": render_ubl, "cii": render_cii}
 _ENDING = {"ubl": ".xml", "cii": ".pdf"}
 """In which of the issued files the e-invoice is."""
+_SECONDS_PER_EINVOICE = 0.01
+"""About how long one processor takes: what decides whether more processes are worth their start."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +147,17 @@ def _einvoices(
     rest = set(billed.invoices["invoice_id"]) - found - without
     if not rest:
         return
-    environment = make_environment(context.workspace.templates)
     missing = Billed(*(frame.filter(pl.col("invoice_id").is_in(list(rest))) for _, frame in billed.frames()))
     book = issued_run(context, period)[0].book
-    for _, document in invoice_documents(context, missing, book=book, period=period):
-        made = build_einvoice(document, wording(environment, "invoice", document.language))
-        yield document.invoice_id, _RENDER[syntax](made, environment), False
+    printer = EInvoicePrinter(
+        facts=invoice_facts(context, missing, book=book, period=period),
+        templates=context.workspace.templates,
+        syntax=syntax,
+    )
+    batches = invoice_batches(context, missing, book=book, einvoices=rest)
+    with closing(made(context, printer, batches, seconds=len(rest) * _SECONDS_PER_EINVOICE)) as files:
+        for invoice_id, _, data in files:
+            yield invoice_id, data, False
 
 
 def _findings(name: str, result: Checked) -> list[Finding]:

@@ -30,10 +30,9 @@ from ratemill.tables.invoices import INVOICES
 from ratemill.tables.runs import DOCUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
     from ratemill.book.model import Book
-    from ratemill.documents.model import InvoiceDocument
     from ratemill.io.document_pool import File
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
@@ -138,37 +137,34 @@ def invoice_files(
     einvoices = with_einvoice(config, billed, book)
     issued = set(billed.invoices.filter(status="issued")["invoice_id"])
     printer = InvoicePrinter(
-        facts=_invoice_facts(context, billed, book=book, period=period),
+        facts=invoice_facts(context, billed, book=book, period=period),
         templates=context.workspace.templates,
         html=config.output.html,
         pdf=config.output.pdf,
     )
-    accounts = _payers(billed, book)
-    # One invoice at a time where templates may have to be stopped: it is named, and what it may use follows its size.
-    most = 1 if has_own_templates(context) else _INVOICES_PER_BATCH
-    batches = (
-        InvoiceBatch(
-            billed=part,
-            accounts={name: accounts[name] for name in part.invoices["billing_account_id"]},
-            einvoices=frozenset(einvoices & issued & set(part.invoices["invoice_id"])),
-        )
-        for part in billed.batches(most_invoices=most, most_lines=_LINES_PER_BATCH)
-    )
+    batches = invoice_batches(context, billed, book=book, einvoices=einvoices & issued)
     seconds = billed.invoices.height * _SECONDS_PER_INVOICE + billed.lines.height * _SECONDS_PER_LINE
     return made(context, printer, batches, seconds=seconds)
 
 
-def invoice_documents(
-    context: Context, billed: Billed, *, book: Book, period: BillingPeriod
-) -> Iterator[tuple[Billed, InvoiceDocument]]:
-    """Each invoice and credit note of ``billed`` alone, with what templates show of it."""
-    facts = _invoice_facts(context, billed, book=book, period=period)
-    accounts = _payers(billed, book)
-    for one in billed.each():
-        yield one, facts.document(one, accounts[one.invoices["billing_account_id"][0]])
+def invoice_batches(
+    context: Context, billed: Billed, *, book: Book, einvoices: Collection[str]
+) -> Iterator[InvoiceBatch]:
+    """The invoices and credit notes in ``billed`` as processes take them; ``einvoices``: those that get one."""
+    payers = book.accounts.filter(pl.col("account_id").is_in(billed.invoices["billing_account_id"].implode()))
+    accounts = {row["account_id"]: row for row in payers.iter_rows(named=True)}
+    # One invoice at a time where templates may have to be stopped: what it may use follows its size.
+    most = 1 if has_own_templates(context) else _INVOICES_PER_BATCH
+    for part in billed.batches(most_invoices=most, most_lines=_LINES_PER_BATCH):
+        yield InvoiceBatch(
+            billed=part,
+            accounts={name: accounts[name] for name in part.invoices["billing_account_id"]},
+            einvoices=frozenset(set(part.invoices["invoice_id"]).intersection(einvoices)),
+        )
 
 
-def _invoice_facts(context: Context, billed: Billed, *, book: Book, period: BillingPeriod) -> InvoiceFacts:
+def invoice_facts(context: Context, billed: Billed, *, book: Book, period: BillingPeriod) -> InvoiceFacts:
+    """What the invoices and credit notes in ``billed`` share."""
     return InvoiceFacts(
         seller=context.config.seller,
         period=period,
@@ -177,11 +173,6 @@ def _invoice_facts(context: Context, billed: Billed, *, book: Book, period: Bill
         conditions=book.conditions_of_prices,
         originals=corrected_invoices(context.warehouse, billed),
     )
-
-
-def _payers(billed: Billed, book: Book) -> dict[str, dict[str, Any]]:
-    payers = book.accounts.filter(pl.col("account_id").is_in(billed.invoices["billing_account_id"].implode()))
-    return {row["account_id"]: row for row in payers.iter_rows(named=True)}
 
 
 def _files(

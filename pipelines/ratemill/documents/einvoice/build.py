@@ -60,6 +60,8 @@ _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 _SLACK = Decimal("0.02")
 """How far quantity × price may be from a line's amount (Peppol, rule R120)."""
 _ONE = Decimal(1)
+_OTHER_COUNTRY_CODES = {"XK": "1A"}
+"""Kosovo has no ISO code; EN 16931 calls it otherwise than everybody else."""
 
 
 def build_einvoice(document: model.InvoiceDocument, words: Wording) -> EInvoice:
@@ -190,7 +192,7 @@ def _address(address: model.PostalAddress, country: str) -> Address:
         city=_text(address.city),
         postal_code=_text(address.postal_code),
         subdivision=_text(address.state),
-        country=country,
+        country=_OTHER_COUNTRY_CODES.get(country, country),
     )
 
 
