@@ -97,7 +97,16 @@ class Forks:
 
 
 def _serve() -> None:
-    for module in ("cli.page", "cli.run", "pipeline", "progress", "steps.close", "steps.credit", "steps.verify", "workspace"):
+    for module in (
+        "cli.page",
+        "cli.run",
+        "pipeline",
+        "progress",
+        "steps.close",
+        "steps.credit",
+        "steps.verify",
+        "workspace",
+    ):
         importlib.import_module(f"ratemill.{module}")
     for line in sys.stdin:
         print(json.dumps(_forked(json.loads(line))), flush=True)

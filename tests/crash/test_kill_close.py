@@ -79,7 +79,9 @@ class Tally:
 def waiting_shop(folder, policy):
     usage = {"2026-09.parquet": month_of_usage("2026-09-01T00:00:00Z", 720)}
     usage |= {
-        f"2026-09-{row['account_id']}.parquet": hours(row["account_id"], first="2026-09-01T00:00:00Z", count=24 * (number + 1))
+        f"2026-09-{row['account_id']}.parquet": hours(
+            row["account_id"], first="2026-09-01T00:00:00Z", count=24 * (number + 1)
+        )
         for number, row in enumerate(PAYERS)
     }
     config = {"policy": {"corrections": policy}, "engine": {"threads": 1}}
@@ -91,7 +93,9 @@ def october_comes(shop):
     shop.write_usage("2026-10.parquet", month_of_usage())
     shop.write_usage("2026-10-late.parquet", hours("shop-1", first="2026-09-20T00:00:00Z", count=40))
     shop.write_usage("2026-09-shop-3.parquet", hours("shop-3", first="2026-09-01T00:00:00Z", count=50))
-    shop.write_book("prices", [row | {"unit_price": "0.09"} if row["sku_id"] == "vm" else row for row in BOOK["prices"]])
+    shop.write_book(
+        "prices", [row | {"unit_price": "0.09"} if row["sku_id"] == "vm" else row for row in BOOK["prices"]]
+    )
 
 
 def at(shop, name, *options):
@@ -100,7 +104,9 @@ def at(shop, name, *options):
 
 def waivers(shop, month):
     looked = shop.command("close", "--period", month, "--as-of", CLOCK, "--check")
-    return [f"--waive={row['point']}=known to the test" for row in looked.summary["checklist"] if row["status"] == "open"]
+    return [
+        f"--waive={row['point']}=known to the test" for row in looked.summary["checklist"] if row["status"] == "open"
+    ]
 
 
 LIFE = (
@@ -152,7 +158,9 @@ def ledger(root):
         return {}
     with duckdb.connect(str(path), read_only=True) as warehouse:
         issued = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE status = 'issued')"
-        numbers = [row[0] for row in warehouse.execute(f"SELECT number FROM billing.invoices WHERE {issued}").fetchall()]
+        numbers = [
+            row[0] for row in warehouse.execute(f"SELECT number FROM billing.invoices WHERE {issued}").fetchall()
+        ]
         series = warehouse.execute("SELECT series, last FROM ops.number_series").fetchall()
         given = [number for name, last in series for number in numbers_of(name, 1, last)]
         assert sorted(numbers) == sorted(given), "numbers have a gap, or are there twice"
@@ -175,7 +183,9 @@ def assert_whole(forks, root):
     with duckdb.connect(str(root / "state" / "warehouse.duckdb"), read_only=True) as warehouse:
         documents = dict(warehouse.execute("SELECT file, sha256 FROM ops.documents").fetchall())
         closed = [row[0] for row in warehouse.execute("SELECT period FROM ops.closed_periods").fetchall()]
-    kept = {name: digest for name, digest in tree(root / "state" / "issued", root / "state" / "issued").items() if digest}
+    kept = {
+        name: digest for name, digest in tree(root / "state" / "issued", root / "state" / "issued").items() if digest
+    }
     assert kept == documents
     for file, digest in documents.items():
         month, name = file.removeprefix("period=").split("/", 1)
@@ -227,7 +237,9 @@ def attempt(forks, root, command, rng, tally):
     if not command.issues:
         tally.kills["during a run"] += 1
     else:
-        assert {"before": found == command.ledgers[0], "after": found == command.ledgers[1]}.get(ended.issue, True) or not due
+        assert {"before": found == command.ledgers[0], "after": found == command.ledgers[1]}.get(
+            ended.issue, True
+        ) or not due
         tally.kills[f"{ended.issue if due else 'after'} the commit of a {command.words[0]}"] += 1
     return False
 

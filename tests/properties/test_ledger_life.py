@@ -65,7 +65,7 @@ pytestmark = pytest.mark.slow
 
 D = Decimal
 LIVES = int(os.environ.get("LIVES", "15"))
-STEPS = 15
+STEPS = 12
 AFTER = {
     "2026-09": "2026-10-03T06:00:00Z",
     "2026-10": "2026-11-03T06:00:00Z",

@@ -109,15 +109,20 @@ def render_price_page(page: PricePage, environment: jinja2.Environment) -> str:
     return render(environment, TEMPLATE, page=page, language=_LANGUAGE, direction="ltr")
 
 
+def public_page(currency: str) -> str:
+    """Name of the page of the public prices in a currency."""
+    return f"public-{currency}.html"
+
+
 def public_price_files(source: PriceSource) -> Iterator[PriceFile]:
     """The public prices: a page per currency; JSON and CSV of all of them."""
     currencies = price_list.public_currencies(source.book)
     offers = {code: price_list.public_offers(source.book, currency=code, at=source.at) for code in currencies}
     files = (PriceLink("CSV", "public.csv"), PriceLink("JSON", "public.json"))
     for currency in currencies:
-        links = tuple(PriceLink(code, "" if code == currency else f"public-{code}.html") for code in currencies)
+        links = tuple(PriceLink(code, "" if code == currency else public_page(code)) for code in currencies)
         page = _page(source, offers[currency], currency=currency, currencies=links, files=files)
-        yield PriceFile(f"public-{currency}.html", page)
+        yield PriceFile(public_page(currency), page)
     every = [offer for code in currencies for offer in offers[code]]
     yield PriceFile("public.json", data=_json(source, every, {"price_list": PUBLIC_PRICE_LIST}))
     yield PriceFile("public.csv", data=_csv(source, every))

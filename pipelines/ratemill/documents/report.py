@@ -125,6 +125,7 @@ def report_jobs(
     run: RunFacts,
     default_zone: str = "UTC",
     invoice_formats: Sequence[str] = INVOICE_FORMATS,
+    others: Sequence[Document] = (),
     originals: Mapping[str, Record] | None = None,
 ) -> tuple[ReportFacts, Iterator[ReportJob]]:
     """What :class:`ReportPrinter` needs, and its jobs: accounts in order, the provider's report, the index.
@@ -143,6 +144,7 @@ def report_jobs(
         run: what happened to the usage.
         default_zone: IANA zone of accounts that name none.
         invoice_formats: endings of the files that each invoice was written to.
+        others: further files of the period that the index leads to.
         originals: invoice_id → row of INVOICES, of invoices that are corrected.
 
     Raises:
@@ -154,7 +156,7 @@ def report_jobs(
     daily = costs.daily_costs(charges, accounts=accounts, skus=skus, default_zone=default_zone)
     names = _Names.of(accounts, projects, skus, period)
     month = _Month(period, seller.name, run.run_id)
-    documents = _Documents(tuple(invoice_formats), originals or {})
+    documents = _Documents(tuple(invoice_formats), originals or {}, tuple(others))
     ordered = sorted(
         billed.invoices.iter_rows(named=True),
         key=lambda row: (
@@ -288,6 +290,7 @@ class _Documents:
 
     formats: tuple[str, ...]
     originals: Mapping[str, Record]
+    others: tuple[Document, ...]
 
     def bill(self, invoice: Record, *, base: str = "") -> Bill:
         stem = invoice_stem(
@@ -555,6 +558,7 @@ def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: Run
     return Index(
         page=month.page("Invoices and reports"),
         provider_href=PROVIDER_FILE,
+        others=documents.others,
         rows=tuple(rows),
         totals=tuple(totals),
         run=run,

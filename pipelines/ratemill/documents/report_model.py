@@ -365,6 +365,8 @@ class Index:
 
     page: Page
     provider_href: str
+    others: tuple[Document, ...]
+    """Further files of the period: the workbook, price pages."""
     rows: tuple[IndexRow, ...]
     """By customer's name, then id, currency, and identity of the document."""
     totals: tuple[IndexTotal, ...]

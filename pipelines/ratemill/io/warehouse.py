@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
     from ratemill.usage.intake import Intake
 
-FORMAT = 2
+FORMAT = 3
 """Layout of the warehouse; another number is refused, never guessed at."""
 
 _SERIES = Table(

@@ -11,12 +11,15 @@ import polars as pl
 
 from ratemill.documents.invoice_batch import InvoiceBatch, InvoiceFacts, InvoicePrinter
 from ratemill.documents.model import Logo
+from ratemill.documents.prices import FOLDER as PRICES_FOLDER
+from ratemill.documents.prices import public_page
 from ratemill.documents.report import ReportPrinter, report_jobs
-from ratemill.documents.report_model import RunFacts
+from ratemill.documents.report_model import Document, RunFacts
 from ratemill.documents.spreadsheet import spreadsheet_csv
 from ratemill.documents.workbook import WORKBOOK_FILE, build_workbook
 from ratemill.errors import DataRefusedError, UsageError
 from ratemill.findings import Severity
+from ratemill.insight.price_list import public_currencies
 from ratemill.io.atomic import StagedFolder, make_private_folder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.io.issued import IssuedStore
@@ -285,10 +288,21 @@ def _reports(
         ),
         default_zone=context.config.period.time_zone,
         invoice_formats=formats,
+        others=_other_files(context, book),
         originals=corrected_invoices(context.warehouse, billed),
     )
     printer = ReportPrinter(facts_of_reports, context.workspace.templates)
     return made(context, printer, jobs, seconds=billed.invoices.height * _SECONDS_PER_REPORT)
+
+
+def _other_files(context: Context, book: Book) -> list[Document]:
+    """Files of the period, besides invoices and reports, that people look for."""
+    output = context.config.output
+    found = [Document("Workbook", WORKBOOK_FILE)] if output.workbook else []
+    currencies = public_currencies(book)
+    if output.prices and currencies:
+        found.append(Document("Prices", f"{PRICES_FOLDER}/{public_page(currencies[0])}"))
+    return found
 
 
 def _logo(context: Context) -> Logo | None:
