@@ -320,8 +320,8 @@ def test_lost_documents_come_back_as_they_were_issued(shop):
     shutil.rmtree(shop.root / "published")
     assert not shop.run().summary["periods"][0]["nothing_to_do"]
     found = differences(before, state_of(shop.root))
-    # The workbook is no document that was issued: it is made anew, and calls the seller by today's name.
-    anew = tuple(f"files: out/{PERIOD}/{name}" for name in ("workbook.xlsx", "manifest.json"))
+    # The workbook and FOCUS rows are no documents that were issued: made anew, they call the seller by today's name.
+    anew = (*(f"files: out/{PERIOD}/{name}" for name in ("workbook.xlsx", "manifest.json")), "published: main.focus_")
     assert [line for line in found if not line.startswith(anew)] == []
 
 
@@ -440,10 +440,10 @@ def test_killed_before_the_commit_nothing_has_happened(shop, drafted, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(f"ratemill.steps.close.{where}", killed)
         assert shop.close().code == ExitCode.INTERNAL
-    found = state_of(shop.root)
-    assert {part: found[part] for part in ("files", "published", "warehouse")} == {
-        part: before[part] for part in ("files", "published", "warehouse")
-    }
+    # Numbered files without an act that names them may be left in state/issued: the next close writes them anew.
+    found = differences(before, state_of(shop.root))
+    left = ("files: state/issued", "names: state/issued", "names: state/errors")
+    assert [line for line in found if not line.startswith(left)] == []
     assert shop.run().summary["periods"][0]["nothing_to_do"]
     closed = shop.close()
     assert closed.code == ExitCode.DONE
