@@ -42,7 +42,7 @@ SOURCE_ROOT = str(Path(ratemill.__file__).resolve().parents[1])
 CONFIG: Mapping[str, Mapping[str, Any]] = {
     "seller": {"name": "Example Cloud", "country": "FR"},
     # Most tests look at amounts and messages; documents cost most of a run's time.
-    "output": {"pdf": False, "html": False},
+    "output": {"pdf": False, "html": False, "einvoice": "off"},
 }
 
 BOOK: Mapping[str, Sequence[Mapping[str, str]]] = {

@@ -27,7 +27,7 @@ WITH_NUMBERS = [ACME, GLOBEX | {"tax_id": "DE123456789"}]
 def drafted(folder, *, accounts=WITH_NUMBERS, seller=SELLER, **output):
     shop = make_workspace(
         folder, usage=month_of_usage(), book={"accounts": accounts, "taxes": TAXES},
-        config={"seller": seller, "output": output},
+        config={"seller": seller, "output": {"einvoice": "auto", **output}},
     )  # fmt: skip
     ended = shop.run()
     assert ended.code == ExitCode.DONE, ended.stderr

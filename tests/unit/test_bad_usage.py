@@ -30,6 +30,8 @@ from ratemill.io.usage_files import FileRefusedError, UsageFile, open_usage_file
 from ratemill.io.usage_reader import UsageReader
 from workspaces import BOOK, GOOD_TOTAL, PERIOD, QUANTITY, good_usage, hours, make_workspace
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 BROKEN = Path(__file__).parents[1] / "broken" / "usage"
 GOOD_ROWS = 72
 ANY_SHARE = {"policy": {"max_rejected_share": "1"}}

@@ -759,6 +759,27 @@ def test_pdf_of_300_lines_repeats_its_header_and_numbers_its_pages(pdf):
     assert all(f"Product{number}1hour" in whole for number in range(300))
 
 
+def test_a_page_carries_what_its_lines_come_to_over_to_the_next(pdf):
+    invoice = document([line("Compute", f"Product {number}", "1", "hour", "1") for number in range(100)])
+    pages = [squeezed(page.extract_text()) for page in pypdf.PdfReader(io.BytesIO(pdf.render(invoice))).pages]
+    assert len(pages) >= 3
+    shown = 0
+    for number, text in enumerate(pages):
+        brought = re.search(r"Broughtforward([\d.]+)", text)
+        carried = re.search(r"Carriedforward([\d.]+)", text)
+        lines_here = len(re.findall(r"Product\d+1hour", text))
+        assert (brought is not None) == (0 < shown < 100), f"page {number + 1}"
+        assert brought is None or brought[1] == f"{shown}.00"
+        shown += lines_here
+        assert (carried is not None) == (lines_here > 0 and shown < 100), f"page {number + 1}"
+        assert carried is None or carried[1] == f"{shown}.00"
+    assert shown == 100
+
+
+def test_an_invoice_of_one_page_carries_nothing_over(pdf):
+    assert "forward" not in pdf_text(pdf.render(document()))
+
+
 def test_pdf_spells_out_characters_that_no_font_has(pdf):
     text = pdf_text(pdf.render(document([line("Compute", "a😀b 日", "1", "hour", "1")])))
     assert "aU+1F600b" in text
@@ -967,7 +988,7 @@ CHOSEN_BY_DATA = ("kind_", "lines_", "deduction_")
 def test_every_label_is_used_by_both_invoice_templates():
     labels = wording(make_environment(), "invoice", "en").labels
     folder = shipped("templates") / "invoice"
-    only_in = {"month": {"charges_caption", "credits_caption"}, "pages": {"page"}}
+    only_in = {"month": {"charges_caption", "credits_caption"}, "pages": {"page", "carried_forward", "brought_forward"}}
     for file, excused in (("invoice.html.j2", only_in["pages"]), ("invoice.typ", only_in["month"])):
         source = (folder / file).read_text(encoding="utf-8")
         used = set(re.findall(r"labels\.(\w+)", source)) - {"at"}
