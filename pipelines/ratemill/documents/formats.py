@@ -10,12 +10,12 @@ import decimal
 import re
 import unicodedata
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_interval, format_skeleton
-from babel.numbers import format_decimal
+from babel.numbers import NumberPattern, format_decimal, parse_pattern
 
 from ratemill.money import PRICE_DECIMALS, QUANTITY_DECIMALS, minor_unit_decimals
 
@@ -27,6 +27,8 @@ DEFAULT_LANGUAGE = "en"
 _EXACT = decimal.Context(prec=80, rounding=decimal.ROUND_HALF_EVEN, traps=[decimal.InvalidOperation, decimal.Inexact])
 """Wide enough for DECIMAL(38,18); a digit that would be lost raises instead."""
 _WIDE = decimal.Context(prec=80, rounding=decimal.ROUND_HALF_UP)
+_REMEMBERED = 4096
+"""The same days, zeros and prices are on line after line; writing one takes longer than looking it up."""
 _DIGITS_OF_A_PATTERN = re.compile(r"[#,0.]+")
 
 REPLACEMENT = "\ufffd"
@@ -54,7 +56,7 @@ def format_amount(value: Decimal, currency: str, language: str = DEFAULT_LANGUAG
 
     A value with more decimals than that (an exact cost, a rounding total) is rounded half-up for display only.
     """
-    return _decimal(value, minor_unit_decimals(currency), minor_unit_decimals(currency), language, context=_WIDE)
+    return _decimal(value, minor_unit_decimals(currency), minor_unit_decimals(currency), language, rounds=True)
 
 
 def format_money(value: Decimal, currency: str, language: str = DEFAULT_LANGUAGE) -> str:
@@ -72,26 +74,27 @@ def currency_comes_first(language: str = DEFAULT_LANGUAGE) -> bool:
 
 def format_quantity(value: Decimal, language: str = DEFAULT_LANGUAGE) -> str:
     """A quantity with all its digits and no trailing zeros: ``1,488``, ``0.000000125``."""
-    return _decimal(value, 0, QUANTITY_DECIMALS, language, context=_EXACT)
+    return _decimal(value, 0, QUANTITY_DECIMALS, language)
 
 
 def format_unit_price(value: Decimal, currency: str, language: str = DEFAULT_LANGUAGE) -> str:
     """A unit price with all its significant decimals, at least those of the minor unit: ``0.0125``, ``3.50``."""
-    return _decimal(value, minor_unit_decimals(currency), PRICE_DECIMALS, language, context=_EXACT)
+    return _decimal(value, minor_unit_decimals(currency), PRICE_DECIMALS, language)
 
 
 def format_exact(value: Decimal, language: str = DEFAULT_LANGUAGE) -> str:
     """Any exact number with all its digits and no trailing zeros, for example a rounding total."""
-    return _decimal(value, 0, 18, language, context=_EXACT)
+    return _decimal(value, 0, 18, language)
 
 
 def format_percent(value: Decimal, language: str = DEFAULT_LANGUAGE, *, decimals: int = 4) -> str:
     """A percentage given in percent (20 is 20 %), without trailing zeros, at most ``decimals`` of them: ``7.7%``."""
     pattern = locale_of(language).percent_formats[None].pattern
-    number = _decimal(value, 0, decimals, language, context=_WIDE)
+    number = _decimal(value, 0, decimals, language, rounds=True)
     return _DIGITS_OF_A_PATTERN.sub(lambda _: number, pattern.partition(";")[0])
 
 
+@lru_cache(_REMEMBERED)
 def format_day(value: date, language: str = DEFAULT_LANGUAGE) -> str:
     """A day that no reader can take for another: ``31 October 2026`` in the language's order and words."""
     return format_date(value, format="long", locale=locale_of(language))
@@ -102,11 +105,13 @@ def format_country(code: str, language: str = DEFAULT_LANGUAGE) -> str:
     return str(locale_of(language).territories.get(code, code))
 
 
+@lru_cache(_REMEMBERED)
 def format_month(value: date, language: str = DEFAULT_LANGUAGE) -> str:
     """The month of a day: ``October 2026``."""
     return format_skeleton("yMMMM", value, locale=locale_of(language))
 
 
+@lru_cache(_REMEMBERED)
 def format_days(first: date, last: date, language: str = DEFAULT_LANGUAGE) -> str:
     """A stretch of days, as short as the language allows: ``Oct 1-15``; one day when both are the same."""
     locale = locale_of(language)
@@ -143,23 +148,24 @@ def plain(value: Decimal) -> str:
     return "0" if text in {"-0", ""} else text
 
 
-def _decimal(value: Decimal, least: int, most: int, language: str, *, context: decimal.Context) -> str:
-    """``value`` with ``least`` to ``most`` decimals, grouped as the language does."""
+@lru_cache(_REMEMBERED)
+def _decimal(value: Decimal, least: int, most: int, language: str, *, rounds: bool = False) -> str:
+    """``value`` with ``least`` to ``most`` decimals, grouped as the language does; a lost digit raises or rounds."""
     # Babel rounds in the thread's context, whose usual 28 digits are fewer than our decimals can have.
-    with decimal.localcontext(context):
+    with decimal.localcontext(_WIDE if rounds else _EXACT):
         number = value.quantize(Decimal(1).scaleb(-most)) if _decimals(value) > most else value
         shown = min(max(_decimals(number), least), most)
         if number.is_zero():
             number = abs(number)
-        pattern = "#,##0" + ("." + "0" * shown if shown else "")
-        return format_decimal(number, format=_grouped_like(language, pattern), locale=locale_of(language))
+        return format_decimal(number, format=_pattern(language, shown), locale=locale_of(language))
 
 
-def _grouped_like(language: str, pattern: str) -> str:
-    """``pattern`` with the language's own grouping (hi: ``#,##,##0``)."""
+@cache
+def _pattern(language: str, decimals: int) -> NumberPattern:
+    """Numbers with so many decimals and the language's own grouping (hi: ``#,##,##0``)."""
     standard = str(locale_of(language).decimal_formats[None].pattern)
     integer = standard.partition(";")[0].partition(".")[0]
-    return pattern.replace("#,##0", integer, 1)
+    return parse_pattern(integer + ("." + "0" * decimals if decimals else ""))
 
 
 def _decimals(value: Decimal) -> int:

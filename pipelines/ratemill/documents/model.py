@@ -502,12 +502,18 @@ class InvoiceDocument:
 
     def lines(self) -> Iterator[Line]:
         """Every line, by line number."""
-        sections: tuple[ServiceSection | OtherSection | CorrectionSection, ...] = (
-            *(service for account in self.accounts for project in account.projects for service in project.services),
-            *(other for account in self.accounts for other in account.others),
-            *self.corrections,
-        )
-        yield from sorted((line for section in sections for line in section.lines), key=lambda line: line.number)
+        yield from sorted(self.shown_lines(), key=lambda line: line.number)
+
+    def shown_lines(self) -> Iterator[Line]:
+        """Every line, in the order in which people see them: account by account, corrections last."""
+        for account in self.accounts:
+            for project in account.projects:
+                for service in project.services:
+                    yield from service.lines
+            for other in account.others:
+                yield from other.lines
+        for correction in self.corrections:
+            yield from correction.lines
 
 
 _WITH_CURRENCY: dict[str, Callable[[Any, str, str], str]] = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import localcontext
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,7 @@ from ratemill.documents.environment import guard_of
 from ratemill.documents.labels import wording
 from ratemill.documents.model import InvoiceDocument, as_text
 from ratemill.errors import UsageError
+from ratemill.money import ZERO
 from ratemill.period import BillingPeriod
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class InvoicePdf:
             "language": words.language,
             "direction": words.direction,
             "currency_first": formats.currency_comes_first(words.language),
+            "carried": _carried(document, words.language),
         }
         created = int(creation_time(document).timestamp())
         try:
@@ -136,6 +139,16 @@ class InvoicePdf:
     def _make_compiler(self, *, system_fonts: bool) -> typst.Compiler:
         fonts = typst.Fonts(include_system_fonts=system_fonts, font_paths=list(self._font_folders))
         return typst.Compiler(root=str(self._root), font_paths=fonts)
+
+
+def _carried(document: InvoiceDocument, language: str) -> dict[str, str]:
+    """Line number → sum of the amounts of the lines shown so far, to be carried over to the next page."""
+    total, carried = ZERO, {}
+    with localcontext(prec=80):  # amounts can have more than the usual 28 digits
+        for line in document.shown_lines():
+            total += line.amount
+            carried[str(line.number)] = formats.format_amount(total, document.currency, language)
+    return carried
 
 
 def creation_time(document: InvoiceDocument) -> datetime:
