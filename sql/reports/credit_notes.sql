@@ -2,6 +2,11 @@
 -- Grain: one credit note and original; a credit note of corrections of several invoices, which names none itself, has a
 --        row for each.
 -- Parameters: none.
+-- Example: ratemill query credit_notes --period 2026-08 --columns number,issue_date,original_number,original_untaxed_amount,untaxed_amount,left_untaxed_amount
+--   number         issue_date  original_number  original_untaxed_amount  untaxed_amount  left_untaxed_amount
+--   ─────────────  ──────────  ───────────────  ───────────────────────  ──────────────  ───────────────────
+--   CN-2026-00001  2026-10-05  2026-00001                         89.16          -12.50                76.66
+--   (1 row)
 WITH named AS (
     SELECT invoice_id, corrects_invoice_id AS original_id, untaxed_amount
     FROM invoices

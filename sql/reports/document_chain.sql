@@ -1,6 +1,12 @@
 -- Purpose: what became of each invoice: the original, lines of later invoices that correct it, and its credit notes.
 -- Grain: one document that has to do with an invoice, the invoice itself included.
 -- Parameters: none.
+-- Example: ratemill query document_chain --where "original_number = '2026-00001'" --columns original_number,relation,number,issue_date,untaxed_amount,untaxed_so_far
+--   original_number  relation             number         issue_date  untaxed_amount  untaxed_so_far
+--   ───────────────  ───────────────────  ─────────────  ──────────  ──────────────  ──────────────
+--   2026-00001       original             2026-00001     2026-09-02           89.16           89.16
+--   2026-00001       credit note by hand  CN-2026-00001  2026-10-05          -12.50           76.66
+--   (2 rows)
 WITH corrections AS (
     SELECT
         lines.corrects_invoice_id AS original_id,

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ratemill.cli.shared import (
-    JsonOption,
-    LogFormatOption,
-    WorkspaceOption,
-    finish,
-    open_workspace,
-    print_text,
-    printable,
+from ratemill.cli.rows import (
+    TABLE_ROWS,
+    FormatOption,
+    MemoryOption,
+    OutputFormat,
+    OutputOption,
+    TimeoutOption,
+    choose_format,
+    deliver,
 )
+from ratemill.cli.shared import JsonOption, LogFormatOption, WorkspaceOption, open_workspace
 from ratemill.errors import UsageError
-
-if TYPE_CHECKING:
-    from ratemill.io.query import QueryResult
-
-_TABLE_ROWS = 1000
-"""Rows of a table on the terminal when --limit-rows says nothing."""
-
-
-class OutputFormat(StrEnum):
-    """How rows are printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-
-
-_BY_ENDING = {
-    ".csv": OutputFormat.CSV,
-    ".json": OutputFormat.JSON,
-    ".jsonl": OutputFormat.JSON,
-    ".ndjson": OutputFormat.JSON,
-    ".parquet": OutputFormat.PARQUET,
-    ".txt": OutputFormat.TABLE,
-}
 
 
 def sql(
@@ -54,28 +29,22 @@ def sql(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Read the SQL from a file.")
     ] = None,
-    output_format: Annotated[
-        OutputFormat | None,
-        typer.Option(
-            "--format", show_default=False, help="Default: by the ending of --output, else table. json: one per line."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Write to a file.")
-    ] = None,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
     limit_rows: Annotated[
         int | None,
         typer.Option("--limit-rows", min=0, metavar="N", show_default=False, help="At most N rows; a table: 1000."),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Stop after this.")] = 60,
+    timeout: TimeoutOption = 60,
+    memory: MemoryOption = 1024,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     log_format: LogFormatOption = "text",
 ) -> None:
     """Query the published data with SQL, read-only.
 
-    The query runs in a process of its own that can read published/billing.duckdb and nothing else. With --json and
-    without --output, the rows are part of the summary.
+    Without SQL, on a terminal: a prompt with completion and history. A query runs in a process of its own that can read
+    published/billing.duckdb and nothing else. With --json and without --output, the rows are part of the summary.
 
     \b
     Examples:
@@ -83,25 +52,25 @@ def sql(
       ratemill sql "DESCRIBE charges"
       ratemill sql "SELECT account_id, sum(cost) AS cost FROM charges GROUP BY ALL" -o costs.csv
     """  # noqa: D301 - the mark that keeps lines apart in --help must be a real \b
+    from ratemill.io.query import QueryLimits, run_query  # noqa: PLC0415 - heavy libraries, not needed for --help
+
+    asks_a_person = query is None and file is None and sys.stdin.isatty() and sys.stdout.isatty()
+    if asks_a_person and output is None and output_format is None and not json:
+        from ratemill.cli.prompt import Prompt  # noqa: PLC0415 - heavy libraries, not needed for --help
+
+        opened = open_workspace(workspace, log_format=log_format)
+        rows = TABLE_ROWS if limit_rows is None else limit_rows
+        limits = QueryLimits(timeout_seconds=timeout, memory_bytes=memory << 20, max_rows=rows)
+        Prompt(opened, limits).run()
+        return
     text = _read_sql(query, file)
-    chosen = _choose_format(output_format, output)
+    chosen = choose_format(output_format, output)
     opened = open_workspace(workspace, log_format=log_format)
-
-    from ratemill.io.query import QueryLimits, run_query  # noqa: PLC0415 - after cheap errors
-
     for_terminal = chosen is OutputFormat.TABLE and output is None and not json
-    max_rows = _TABLE_ROWS if limit_rows is None and for_terminal else limit_rows
-    result = run_query(opened.published_database, text, limits=QueryLimits(timeout_seconds=timeout, max_rows=max_rows))
-    summary = {"rows": result.table.num_rows, "truncated": result.truncated, "columns": result.table.column_names}
-    if output is not None:
-        _write(result, chosen, output)
-        finish({**summary, "output": str(output)}, json=json)
-    elif json:
-        from ratemill.io.formats import to_rows  # noqa: PLC0415
-
-        finish({**summary, "data": list(to_rows(result.table))}, json=True)
-    else:
-        print_text(_format(result, chosen, _terminal_width()))
+    max_rows = TABLE_ROWS if limit_rows is None and for_terminal else limit_rows
+    limits = QueryLimits(timeout_seconds=timeout, memory_bytes=memory << 20, max_rows=max_rows)
+    result = run_query(opened.published_database, text, limits=limits)
+    deliver(result, chosen, output, json=json, query=text, more="--limit-rows N")
 
 
 def _read_sql(query: str | None, file: Path | None) -> str:
@@ -124,43 +93,3 @@ def _read_sql(query: str | None, file: Path | None) -> str:
     if query is None:
         raise UsageError('no SQL given; for example: ratemill sql "SHOW TABLES"')
     return query
-
-
-def _choose_format(wanted: OutputFormat | None, output: Path | None) -> OutputFormat:
-    if output is None:
-        if wanted is OutputFormat.PARQUET:
-            raise UsageError("--format parquet needs --output FILE")
-        return wanted or OutputFormat.TABLE
-    if wanted is not None:
-        return wanted
-    by_ending = _BY_ENDING.get(output.suffix.lower())
-    if by_ending is None:
-        raise UsageError(f"--output {output}: unknown ending; use {', '.join(_BY_ENDING)}, or say --format")
-    return by_ending
-
-
-def _write(result: QueryResult, chosen: OutputFormat, output: Path) -> None:
-    from ratemill.io.atomic import staged_file, write_file  # noqa: PLC0415
-    from ratemill.io.formats import write_parquet  # noqa: PLC0415
-
-    if chosen is OutputFormat.PARQUET:
-        with staged_file(output) as staged:
-            write_parquet(result.table, staged)
-    else:
-        write_file(output, _format(result, chosen, width=None).encode())
-
-
-def _format(result: QueryResult, chosen: OutputFormat, width: int | None) -> str:
-    from ratemill.io.formats import to_csv, to_json_lines, to_text_table  # noqa: PLC0415
-
-    match chosen:
-        case OutputFormat.CSV:
-            return to_csv(result.table)
-        case OutputFormat.JSON:
-            return to_json_lines(result.table)
-        case _:
-            return to_text_table(result.table, width=width, truncated=result.truncated, clean=printable)
-
-
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,4 +1,7 @@
-"""A query's result as a text table, CSV, JSON or Parquet: decimals with every digit, instants in ISO 8601, UTC."""
+"""A query's result as a text table, CSV, JSON, Parquet or cells: decimals keep every digit, instants are ISO 8601, UTC.
+
+Nothing here rounds. A text table leaves out zeros at the end of a decimal column's fraction that no row needs.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import math
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,6 +24,8 @@ NULL = "NULL"
 _NARROWEST_TEXT = 8
 """Columns of text are cut down to this width before columns are left out."""
 _PADDING = 2
+_LEAST_DECIMALS = 2
+"""Of a column with a fraction."""
 _ELLIPSIS = "…"
 
 
@@ -66,31 +72,78 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def to_text_table(
-    table: pa.Table, *, width: int | None, truncated: bool = False, clean: Callable[[str], str] = str
+    table: pa.Table,
+    *,
+    width: int | None,
+    truncated: bool = False,
+    more: str = "",
+    clean: Callable[[str], str] = str,
 ) -> str:
-    """A table for reading: numbers to the right, NULL shown, and the number of rows below.
+    """A table for reading: numbers to the right, the points of a column below each other, and the number of rows.
+
+    NULL is shown as such.
 
     Args:
         table: the rows.
         width: columns of the terminal: long texts are cut with an ellipsis, then middle columns left out, which the
             last line says. Numbers are never cut. None: nothing is cut.
         truncated: whether there are more rows than these.
+        more: the option that shows them.
         clean: makes a cell safe to show.
     """
     cells = [
-        [NULL if value is None else clean(_text(value) or "").replace("\n", "⏎").replace("\t", " ") for value in column]
-        for column in _values(table)
+        [
+            NULL if value is None else clean(_text(value) or "").replace("\n", "⏎").replace("\t", " ")
+            for value in _shortened(field.type, column)
+        ]
+        for field, column in zip(table.schema, _values(table), strict=True)
     ]
     headers = [clean(name) for name in table.column_names]
     numeric = [_is_number(field.type) for field in table.schema]
     widths = _fit(headers, cells, numeric, width)
     lines = _render(headers, cells, numeric, widths)
-    return "\n".join([*lines, _footer(table, widths, truncated)]) + "\n"
+    return "\n".join([*lines, _footer(table, widths, truncated, more)]) + "\n"
 
 
-def _footer(table: pa.Table, widths: list[int | None], truncated: bool) -> str:  # noqa: FBT001 - private
+def _shortened(kind: pa.DataType, values: list[Any]) -> list[Any]:
+    """Decimals without the zeros that all of a column end with, but for two digits; other values as they are."""
+    if not pa.types.is_decimal(kind) or kind.scale <= _LEAST_DECIMALS:
+        return values
+    fractions = [value.partition(".")[2].rstrip("0") for value in values if isinstance(value, str)]
+    cut = kind.scale - max(map(len, fractions), default=0)
+    cut = min(cut, kind.scale - _LEAST_DECIMALS)
+    return [value[: len(value) - cut] if isinstance(value, str) else value for value in values]
+
+
+class CellKind(StrEnum):
+    """What the cells of a column are."""
+
+    TEXT = "text"
+    DAY = "day"
+    WHOLE = "whole"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+
+
+def to_cells(column: pa.ChunkedArray) -> tuple[CellKind, list[Any]]:
+    """A column for a spreadsheet: days as dates, numbers as exact decimals (floats as floats), all else as text."""
+    kind = column.type
+    if pa.types.is_date(kind):
+        return CellKind.DAY, column.to_pylist()
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        whole = pa.types.is_integer(kind) or kind.scale == 0
+        values = [None if value is None else Decimal(value) for value in column.to_pylist()]
+        return CellKind.WHOLE if whole else CellKind.DECIMAL, values
+    if pa.types.is_floating(kind):
+        floats = column.to_pylist()
+        if all(value is None or math.isfinite(value) for value in floats):
+            return CellKind.FLOAT, floats
+    return CellKind.TEXT, [_text(value) for value in _column_values(column)]
+
+
+def _footer(table: pa.Table, widths: list[int | None], truncated: bool, more: str) -> str:  # noqa: FBT001 - private
     rows = f"{table.num_rows:,} row{'' if table.num_rows == 1 else 's'}"
-    notes = ["there are more: --limit-rows N"] if truncated else []
+    notes = [f"there are more{f': {more}' if more else ''}"] if truncated else []
     shown = sum(width is not None for width in widths)
     if shown < len(widths):
         notes.append(f"{shown} of {len(widths)} columns shown: widen the terminal, name columns, or use --format csv")

@@ -8,11 +8,22 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ratemill.errors import DataRefusedError, RatemillError, TemporaryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Value = str | int | Decimal | date
+"""What a parameter of a report can be."""
+
+_KINDS = {str: "text", int: "whole", Decimal: "number", date: "day"}
 
 _WORKER = Path(__file__).with_name("query_worker.py")
 _GRACE_SECONDS = 10.0
@@ -42,10 +53,31 @@ class QueryResult:
     table: pa.Table
     truncated: bool
     """There were more rows than ``max_rows``."""
+    seconds: float
+    """Spent in the database, without the start of the process."""
 
 
-def run_query(database: Path, sql: str, *, limits: QueryLimits | None = None) -> QueryResult:
-    """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) on a DuckDB file.
+def run_query(
+    database: Path,
+    sql: str,
+    *,
+    parameters: Mapping[str, Value] | None = None,
+    periods: tuple[str, str] | None = None,
+    where: str | None = None,
+    limits: QueryLimits | None = None,
+) -> QueryResult:
+    """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) on a DuckDB file, which is in one state throughout.
+
+    A run that publishes meanwhile puts another file into its place; this one stays open until the query is done.
+
+    Args:
+        database: the file.
+        sql: the statement.
+        parameters: values of its ``$names``, bound and never put into the text.
+        periods: first and last period, for ``$first_period`` and ``$last_period``; a statement that has no such
+            parameters is filtered on its column ``period``.
+        where: a condition on the columns of the result: one expression.
+        limits: what it may use.
 
     Raises:
         UsageError: the file is not there, the SQL is wrong, or the result is too large.
@@ -58,6 +90,11 @@ def run_query(database: Path, sql: str, *, limits: QueryLimits | None = None) ->
     request = {
         "database": str(database),
         "sql": sql,
+        "parameters": {
+            name: {"kind": _KINDS[type(value)], "value": str(value)} for name, value in (parameters or {}).items()
+        },
+        "periods": periods,
+        "where": where,
         "timeout": limits.timeout_seconds,
         "max_rows": limits.max_rows,
         "max_bytes": limits.max_bytes,
@@ -65,16 +102,20 @@ def run_query(database: Path, sql: str, *, limits: QueryLimits | None = None) ->
         "threads": limits.threads,
     }
     result, report, code = _run_worker(json.dumps(request).encode(), limits.timeout_seconds + _GRACE_SECONDS)
-    outcome = _read_outcome(report)
+    outcome = _read_outcome(report) or ({"kind": "timeout", "message": ""} if code is None else None)
     if outcome is None:
-        raise _died(code, report)
+        raise _died(code or 0, report)
     if outcome["kind"] != "done":
         raise _refusal(outcome["kind"], outcome["message"], limits)
-    return QueryResult(table=pa.ipc.open_stream(result).read_all(), truncated=bool(outcome["truncated"]))
+    table = pa.ipc.open_stream(result).read_all()
+    return QueryResult(table, truncated=outcome["truncated"] is True, seconds=float(str(outcome["seconds"])))
 
 
-def _run_worker(request: bytes, deadline_seconds: float) -> tuple[bytes, bytes, int]:
-    """Stdout, stderr and exit code of the child. However this ends, Ctrl-C included, the child is gone after it."""
+def _run_worker(request: bytes, deadline_seconds: float) -> tuple[bytes, bytes, int | None]:
+    """Stdout, stderr and exit code (none: it was killed at the deadline) of the child.
+
+    However this ends, Ctrl-C included, the child is gone after it.
+    """
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"TZ": "UTC"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and file
         [sys.executable, "-P", str(_WORKER)],
@@ -89,8 +130,10 @@ def _run_worker(request: bytes, deadline_seconds: float) -> tuple[bytes, bytes, 
         except subprocess.TimeoutExpired:
             worker.kill()
             result, report = worker.communicate()
+            return result, report, None
         except BaseException:
             worker.kill()
+            worker.wait()  # a block that Ctrl-C leaves would wait for a quarter of a second only
             raise
         return result, report, worker.returncode
 
@@ -119,7 +162,7 @@ def _refusal(kind: object, message: object, limits: QueryLimits) -> RatemillErro
         case "memory":
             return TemporaryError(_out_of_memory(limits))
         case "too_large":
-            return UsageError(f"{message}; aggregate, add a LIMIT or use --limit-rows")
+            return UsageError(f"{message}; aggregate, add a LIMIT or ask for fewer rows")
         case _:
             return TemporaryError(
                 f"the published database can't be read: {message}; publish it again with `ratemill publish`"
@@ -137,5 +180,5 @@ def _died(code: int, report: bytes) -> RatemillError:
 def _out_of_memory(limits: QueryLimits) -> str:
     return (
         f"the query needs more than the {limits.memory_bytes >> 20} MiB of memory it may use;"
-        " narrow it, or aggregate before joining and sorting"
+        " narrow it, aggregate before joining and sorting, or raise --memory"
     )
