@@ -6,6 +6,7 @@ with a workspace that knew everything from the start.
 
 from __future__ import annotations
 
+import re
 import shutil
 from decimal import Decimal
 
@@ -80,18 +81,17 @@ def done(ended):
     return ended
 
 
-def run(shop, period=OCTOBER):
-    return done(shop.command("run", "--period", period, "--as-of", CLOSING[period]))
+def run(shop, period=OCTOBER, clock=None):
+    return done(shop.command("run", "--period", period, "--as-of", clock or CLOSING[period]))
 
 
-def close(shop, period):
-    run(shop, period)
-    waivers = [word for point in ("totals.change", "findings.open") for word in ("--waive", f"{point}=seen")]
-    ended = shop.command("close", "--period", period, "--as-of", CLOSING[period])
+def close(shop, period, clock=None):
+    run(shop, period, clock)
+    words = ("close", "--period", period, "--as-of", clock or CLOSING[period])
+    ended = shop.command(*words)
     if ended.code != ExitCode.DONE:
         points = [finding["rule"].removeprefix("close.") for finding in ended.findings]
-        waivers = [word for point in points for word in ("--waive", f"{point}=seen")]
-        done(shop.command("close", "--period", period, "--as-of", CLOSING[period], *waivers))
+        done(shop.command(*words, *(f"--waive={point}=seen" for point in points)))
 
 
 def published(shop, query):
@@ -130,6 +130,10 @@ def less_usage_redelivered(shop):
 
 def price_rises(shop):
     shop.write_book("prices", [row | {"unit_price": "0.12"} if row["sku_id"] == "vm" else row for row in PRICES])
+
+
+def price_falls(shop):
+    shop.write_book("prices", [row | {"unit_price": "0.09"} if row["sku_id"] == "vm" else row for row in PRICES])
 
 
 def other_price_version(shop):
@@ -294,6 +298,35 @@ def test_closed_month_itself_is_not_run_again(shop):
     done(shop.command("run", "--period", SEPTEMBER, "--as-of", CLOSING[OCTOBER]))  # billed by now
 
 
+@pytest.mark.parametrize("policy", ["next_invoice", "credit_note"])
+def test_a_month_closed_after_a_later_one_bills_what_that_one_did_not(tmp_path, policy):
+    """Nothing came for October, and November was closed, with a correction of September. Then October comes after all,
+    and machines were to be cheaper: October corrects September once more, at the same time of the clock."""
+    credit = {"credit_id": "c1", "account_id": "globex", "amount": "500", "currency": "EUR", "kind": "prepaid",
+              "granted_on": "2026-09-01", "note": "Prepaid"}  # fmt: skip
+    usage = {"2026-09.parquet": USAGE["2026-09.parquet"], "2026-11.parquet": month("2026-11-01T00:00:00Z", 720)}
+    shop = make_workspace(
+        tmp_path / "shop", usage=usage, book=SETUP | {"credits": [credit]}, config={"policy": {"corrections": policy}}
+    )
+    close(shop, SEPTEMBER)
+    late_file(shop)
+    close(shop, NOVEMBER)
+    price_falls(shop)
+    shop.write_usage("2026-10.parquet", USAGE["2026-10.parquet"])
+    close(shop, OCTOBER, clock=CLOSING[NOVEMBER])
+    verified = shop.command("verify")
+    assert verified.code == ExitCode.DONE, verified.summary["findings"]
+    corrected = published(shop, "SELECT period, sku_id, sum(net_amount) FROM invoice_lines JOIN invoices USING"
+                                " (invoice_id) WHERE corrects_period = '2026-09' GROUP BY ALL ORDER BY ALL")  # fmt: skip
+    assert corrected == [
+        (OCTOBER, "vm", D("-6.21")),  # 690 h, 0.01 less an hour, 10 % discount
+        (NOVEMBER, "egress", D("-13.44")),  # 702 at 0.03 is 21.06 in place of 690 at 0.05, which is 34.50
+    ]
+    for period in (SEPTEMBER, OCTOBER, NOVEMBER):
+        again = shop.command("run", "--period", period, "--as-of", CLOSING[NOVEMBER])
+        assert again.code == (ExitCode.LOCKED if period == NOVEMBER else ExitCode.DONE), (period, again.stderr)
+
+
 # Credit notes by hand ---------------------------------------------------------------------------------------------
 
 
@@ -331,6 +364,29 @@ def test_credit_note_is_issued_once(shop):
     # The month it is about stays closed, and October's drafts are none of its business.
     (again,) = done(shop.command("run", "--period", SEPTEMBER, "--as-of", CLOSING[OCTOBER])).summary["periods"]
     assert again["nothing_to_do"]
+
+
+def test_the_month_in_which_a_credit_note_is_issued_shows_it(tmp_path):
+    """October is drafted while it goes on; then September's invoice is credited, and October is drafted once more."""
+    shop = make_workspace(tmp_path / "shop", usage=USAGE, book=SETUP, config={"output": {"html": True}})
+    close(shop, SEPTEMBER)
+    clock = ("--as-of", "2026-10-20T06:00:00Z")
+
+    def draft():
+        (period,) = done(shop.command("run", "--period", OCTOBER, *clock)).summary["periods"]
+        index = (shop.root / "out" / OCTOBER / "index.html").read_text(encoding="utf-8")
+        return period["run_id"], period["nothing_to_do"], "CN-2026-00001" in index
+
+    run_id, *_ = draft()
+    assert draft() == (run_id, True, False)
+    words = ("credit-note", "--invoice", "2026-00001", "--amount", "10.00", "--reason", "Outage", *clock)
+    assert shop.command(*words).code == ExitCode.DONE
+    assert draft() == (run_id, False, True), "the same drafts, shown anew"
+    assert draft() == (run_id, True, True)
+    index = (shop.root / "out" / OCTOBER / "index.html").read_text(encoding="utf-8")
+    (link,) = {name for name in re.findall(r'href="([^"]+)"', index) if "credit-1.html" in name}
+    assert (shop.root / "out" / OCTOBER / link).is_file(), link
+    assert "CN-2026-00001" not in (shop.root / "out" / SEPTEMBER / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import patch
 
 import duckdb
@@ -393,7 +395,7 @@ def in_haste():
         patch("ratemill.steps.load._reader", read_here),
         patch("ratemill.steps.check.checked_book", book_read_once),
         patch("ratemill.steps.closed.checked_book", book_read_once),
-        patch("ratemill.steps.publish._focus_rows", lambda *_: iter(())),
+        patch("ratemill.steps.publish._add_focus", lambda *_: []),
     ):
         yield
 
@@ -450,9 +452,12 @@ class Ledger(RuleBasedStateMachine):
     forks = None
     first = None
     """The life that others go on from: its first month is closed."""
+    played: ClassVar = Counter()
+    """How many lives, steps, commands and kills."""
 
     def __init__(self):
         super().__init__()
+        self.played["lives"] += 1
         self.folder = Path(tempfile.mkdtemp(prefix="life-", dir=MEMORY if MEMORY.is_dir() else None))
         self.shop = TinyWorkspace(self.folder / "shop")
         self.book, self.files, self.clock, self.kept, self.acts = BOOK, {}, AFTER[MONTHS[0]], {}, []
@@ -556,12 +561,15 @@ class Ledger(RuleBasedStateMachine):
 
     @invariant()
     def all_is_well(self):
+        self.played["steps"] += 1
         if self.version() in (None, self.verified):
             return
         self.look()
         if self.closed():
             ended = self.shop.command("verify")
-            assert ended.code == ExitCode.DONE, "\n".join(f"{f['rule']}: {f['message']}" for f in ended.findings)
+            assert ended.code == ExitCode.DONE, "\n".join(
+                f"{found['rule']}: {found['message']}" for found in ended.summary["findings"]
+            )
         self.verified = self.version()
 
     def look(self):
@@ -649,6 +657,7 @@ class Ledger(RuleBasedStateMachine):
     # --------------------------------------------------------------------------------------------------------- commands
 
     def command(self, *words, codes):
+        self.played["commands"] += 1
         with in_haste():
             ended = self.shop.command(*words)
         assert ended.code in codes, ended.stderr
@@ -667,6 +676,7 @@ class Ledger(RuleBasedStateMachine):
                 ended = self.shop.command(name, *options)
             was_killed, told = len(turns) >= turn, ended.stderr
             assert (ended.code == ExitCode.INTERNAL) == was_killed, told
+        self.played["kills"] += was_killed
         event(f"{name} {'killed' if was_killed else 'not killed in time'}")
         if not was_killed:
             assert ended.code in (ExitCode.DONE, ExitCode.USAGE, ExitCode.NOTHING_TO_BILL, ExitCode.LOCKED), told
@@ -810,6 +820,7 @@ class LedgerOfDocuments(Ledger):
     """The same, where corrections are documents of their own."""
 
     policy = "credit_note"
+    played: ClassVar = Counter()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -824,7 +835,9 @@ def forks(tmp_path_factory):
 def first(request, forks):
     kind = request.cls.kind
     kind.first = first = kind()
+    start = time.monotonic()
     yield
+    print(f"{kind.__name__}: {dict(kind.played)} in {time.monotonic() - start:.0f} s")
     kind.first = None
     shutil.rmtree(first.folder)
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
+from ratemill.config import Seller
 from ratemill.errors import UsageError
 from ratemill.findings import Finding, Severity
 from ratemill.invoicing.checklist import Evidence, checklist, daily_files, open_findings, waived
@@ -82,6 +83,7 @@ CLEAN = Evidence(
     unpriced=UNPRICED.empty(),
     billed=billed(("acme", "EUR", "100"), ("globex", "EUR", "50")),
     last_month=invoices(("acme", "EUR", "100"), ("globex", "EUR", "60")),
+    seller=Seller(name="Example Cloud", country="FR", address=("1 Example Square",), tax_id="FR00"),
     accounts=accounts(),
     max_total_change=D("0.5"),
     findings=(),
@@ -90,6 +92,7 @@ CLEAN = Evidence(
     last_issue_date=date(2026, 10, 1),
 )
 
+WITHOUT_PAPERS = Seller(name="Example Cloud", country="FR", address=(" ",))
 UNPRICED_USAGE = rows_of(
     UNPRICED,
     *(
@@ -148,6 +151,10 @@ OPEN = [
      "1 of 300,000 usage rows are rejected (0.000333 %) and not billed"),
     ("usage.unpriced", {"unpriced": UNPRICED_USAGE},
      "7 usage records have no price and are not billed: 4 Hours of gpu for acme"),
+    ("seller.address", {"seller": WITHOUT_PAPERS},
+     "Example Cloud has no address, which every invoice must carry"),
+    ("seller.tax_id", {"seller": WITHOUT_PAPERS},
+     "Example Cloud has no tax number, which invoices with tax must carry"),
     ("accounts.address", {"accounts": accounts(acme={"city": None})},
      "1 account without street or city: acme"),
     ("accounts.address", {"accounts": accounts(acme={"address_line1": None}, globex={"city": None})},

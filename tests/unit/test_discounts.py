@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from assembled import MEMBER, PAYER, assemble, column, day, totals, usage
+from ratemill.invoicing.deductions import in_turns
 
 
 def percent(number, name="a", **more):
@@ -112,6 +114,31 @@ def test_a_discount_is_for_its_account_and_whoever_it_pays_for(account, expected
     charges = [usage("10"), usage("20", account=MEMBER)]
     invoices = assemble(charges, discounts=[percent(10, account_id=account)])
     assert invoices.lines.filter(invoices.lines["discount_amount"] < 0)["account_id"].to_list() == expected
+
+
+def test_discounts_of_single_accounts_and_of_everybody_keep_their_order():
+    """acme and its lab use 100 each: 10 off the lab leave 90; half of 190 leaves 50 and 45; a fifth off the lab, 9,
+    leaves 36; a tenth of 86 is 8.60, 5 of it acme's; then the lab's voucher of 2.40."""
+    discounts = [percent(10, "a", priority=1, account_id=MEMBER), percent(50, "b", priority=2),
+                 percent(20, "c", priority=3, account_id=MEMBER), percent(10, "d", priority=4, account_id=PAYER),
+                 amount("2.40", account_id=MEMBER)]  # fmt: skip
+    invoices = assemble([usage("100"), usage("100", account=MEMBER)], discounts=discounts)
+    taken = invoices.deductions.select("deduction_number", "source_id", "line_number").rows()
+    assert taken == [(1, "a", 2), (2, "b", 1), (2, "b", 2), (3, "c", 2), (4, "d", 1), (4, "d", 2), (5, "z", 2)]
+    assert column(invoices.deductions, "amount") == ["-10", "-50", "-45", "-9", "-5", "-3.6", "-2.4"]
+    assert column(invoices.lines, "net_amount") == ["45", "30"]
+
+
+def test_discounts_that_share_no_line_are_taken_together():
+    """Otherwise the time for a payer with many accounts would grow with the square of their number."""
+    accounts = [f"member-{number}" for number in range(100)]
+    rows = [("one", account, f"{turn}-{account}") for turn in "ab" for account in accounts]
+    rows += [("one", None, "c"), ("one", "member-1", "d"), ("two", None, "a"), ("two", None, "b")]
+    schema = ["invoice_id", "only_account", "deduction_id"]
+    turns = in_turns(pl.DataFrame(rows, schema=schema, orient="row"), "deduction_id")
+    assert [(turn.height, turn["deduction_id"][-1]) for turn in turns] == [
+        (101, "a"), (101, "b"), (1, "c"), (1, "d"),
+    ]  # fmt: skip
 
 
 def test_another_payers_discount_is_none_of_ours():

@@ -10,6 +10,8 @@ import csv
 import json
 import re
 import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +24,7 @@ import pytest
 from ratemill import pipeline
 from ratemill.period import BillingPeriod
 from ratemill.progress import make_progress
+from ratemill.steps.close import close
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import BILLING_TABLES
 from ratemill.tables.usage import USAGE
@@ -31,6 +34,8 @@ SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 NAMES = sorted(path.name for path in SCENARIOS.iterdir() if path.is_dir())
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 """The clock of every scenario: after its periods, so that none is refused as not begun."""
+CLOSED_ON = 3
+"""Day of the following month on which a month is closed."""
 
 SETTINGS = """\
 [seller]
@@ -95,11 +100,28 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What arrives together, and which months are closed after it."""
+
+    usage: list[Path]
+    book: list[Path]
+    """Tables that replace those of before."""
+    closes: list[str]
+
+
 def deliveries(scenario):
-    """What arrives, run by run: ``usage.csv``, or the folders of ``deliveries/`` in the order of their names."""
+    """What arrives, in order: ``usage.csv``, or the folders of ``deliveries/`` by their names."""
     if (scenario / "usage.csv").is_file():
-        return [[scenario / "usage.csv"]]
-    return [sorted(folder.glob("*.csv")) for folder in sorted((scenario / "deliveries").iterdir())]
+        return [Delivery([scenario / "usage.csv"], [], [])]
+    return [
+        Delivery(
+            usage=sorted(folder.glob("*.csv")),
+            book=sorted(folder.glob("book/*.csv")),
+            closes=path.read_text(encoding="utf-8").split() if (path := folder / "close.txt").is_file() else [],
+        )
+        for folder in sorted((scenario / "deliveries").iterdir())
+    ]
 
 
 def expected_of(scenario):
@@ -119,24 +141,52 @@ def expected_of(scenario):
 
 
 def bill(scenario, workspace):
-    """Run the scenario's periods after each delivery; the summaries of the last run, by period."""
+    """What happens in the scenario, delivery by delivery; the summary of each period's last run."""
     shutil.copytree(scenario / "book", workspace / "book")
     (workspace / "usage").mkdir()
     settings = scenario / "ratemill.toml"
     (workspace / "ratemill.toml").write_text(settings.read_text() if settings.is_file() else SETTINGS)
-    periods = [BillingPeriod.parse(month) for month in sorted(expected_of(scenario))]
-    summaries = []
-    for files in deliveries(scenario):
-        for file in files:
+    months, summaries, issued = sorted(expected_of(scenario)), {}, {}
+    for delivery in deliveries(scenario):
+        for file in delivery.usage:
             pq.write_table(usage_table(read_csv(file)), workspace / "usage" / f"{file.stem}.parquet")
-        opened = find_workspace(workspace)
-        with (
-            make_progress(quiet=True) as progress,
-            pipeline.open_run(opened, progress, now=LATER, command="scenario") as context,
-        ):
-            loaded, summaries = pipeline.run(context, periods)
-        assert not loaded.refused
+        for file in delivery.book:
+            shutil.copy(file, workspace / "book")
+        for month in delivery.closes:
+            summaries |= run_months(workspace, [month])
+            close_month(workspace, month)
+            issued[month] = all_published(workspace, month)
+        if not delivery.closes:
+            summaries |= run_months(workspace, [month for month in months if month not in issued])
+    for month, rows in issued.items():
+        assert all_published(workspace, month) == rows, f"{month} was changed after it was closed"
+    return summaries
+
+
+def run_months(workspace, months):
+    with opened(workspace, LATER) as context:
+        loaded, summaries = pipeline.run(context, [BillingPeriod.parse(month) for month in months])
+    assert not loaded.refused
     return {summary.period: summary for summary in summaries}
+
+
+def close_month(workspace, month):
+    period = BillingPeriod.parse(month)
+    day = datetime.combine(period.shift(1).first_day, datetime.min.time(), UTC) + timedelta(days=CLOSED_ON - 1)
+    with opened(workspace, day) as context:
+        looked = close(context, period, waivers={}, check_only=True).checklist
+        waivers = dict.fromkeys(looked.filter(status="open")["point"], "an example is no whole month")
+        close(context, period, waivers=waivers)
+
+
+@contextmanager
+def opened(workspace, now):
+    """The workspace, locked, at a time."""
+    with (
+        make_progress(quiet=True) as progress,
+        pipeline.open_run(find_workspace(workspace), progress, now=now, command="scenario", actor="example") as context,
+    ):
+        yield context
 
 
 def published(workspace, table, period):
@@ -146,6 +196,14 @@ def published(workspace, table, period):
         rows = connection.sql(f'SELECT * FROM "{table}"').to_arrow_table().to_pylist()
     key = MONTH if rows and MONTH in rows[0] else "invoice_id"
     return [row for row in rows if row[key].startswith(period)]
+
+
+def all_published(workspace, period):
+    """Everything that invoices of a period consist of, in an order that is always the same."""
+    return {
+        table.name: sorted(published(workspace, table.name, period), key=lambda row: tuple(map(str, row.values())))
+        for table in BILLING_TABLES
+    }
 
 
 def comparable(value):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
+    from ratemill.config import Seller
     from ratemill.period import BillingPeriod
     from ratemill.tables.invoices import Billed
 
@@ -49,6 +50,7 @@ class Evidence:
     """The drafts."""
     last_month: pl.DataFrame
     """Rows of INVOICES of the month before that its run made."""
+    seller: Seller
     accounts: pl.DataFrame
     """Rows of ACCOUNTS."""
     max_total_change: Decimal
@@ -266,7 +268,19 @@ def _unpriced(evidence: Evidence) -> Seen:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- customers
+# ---------------------------------------------------------------------------------------------------- seller, customers
+
+
+def _seller_address(evidence: Evidence) -> Seen:
+    if any(line.strip() for line in evidence.seller.address):
+        return Seen(open=False, detail="the seller has an address")
+    return Seen(open=True, detail=f"{evidence.seller.name} has no address, which every invoice must carry")
+
+
+def _seller_tax_id(evidence: Evidence) -> Seen:
+    if evidence.seller.tax_id.strip():
+        return Seen(open=False, detail="the seller has a tax number")
+    return Seen(open=True, detail=f"{evidence.seller.name} has no tax number, which invoices with tax must carry")
 
 
 def _address(evidence: Evidence) -> Seen:
@@ -396,6 +410,8 @@ POINTS = (
     Point("usage.holes", _holes, ""),
     Point("usage.rejected", _rejected, "read rejects.csv among the reports, mend the book or the files, and run again"),
     Point("usage.unpriced", _unpriced, "add the prices to book/prices, and run again"),
+    Point("seller.address", _seller_address, "write [seller] address into ratemill.toml, and run again"),
+    Point("seller.tax_id", _seller_tax_id, "write [seller] tax_id into ratemill.toml, and run again"),
     Point("accounts.address", _address, "add address_line1 and city to book/accounts, and run again"),
     Point("accounts.tax_id", _tax_id, "add the tax_id to book/accounts, or correct the tax, and run again"),
     Point("invoices.totals", _totals, "look at the invoices named, and at what their usage comes from"),
@@ -405,4 +421,4 @@ POINTS = (
     Point("issue_date.in_order", _in_order, "numbers follow dates: give this --issue-date or a later one",
           waivable=False),
 )  # fmt: skip
-"""Every point, in the order to look at them: first what was used, then who pays, how much, and when."""
+"""Every point, in the order to look at them: first what was used, then who bills, who pays, how much, and when."""

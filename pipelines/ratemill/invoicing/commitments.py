@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.frames import collect
-from ratemill.invoicing.deductions import OpenLines, in_turn, places
+from ratemill.invoicing.deductions import OpenLines, in_turns
 from ratemill.invoicing.lines import draft_lines, exact
 from ratemill.invoicing.payers import own_invoice, prorated, with_valid_days
 from ratemill.invoicing.scope import in_scope, scope_of_row
 from ratemill.invoicing.spread import minor_units, percent_of, to_whole
 from ratemill.money import AMOUNT, ZERO
+from ratemill.tables.columns import TEXT
 from ratemill.tables.invoices import COMMITMENT_LEDGER
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def take_commitments(opened: OpenLines, measured: pl.DataFrame) -> OpenLines:
         .with_columns(committed=to_whole("committed_amount"))
         .select(
             "invoice_id",
+            pl.lit(None, dtype=TEXT).alias("only_account"),
             pl.col("commitment_id").alias("deduction_id"),
             pl.col("note").alias("deduction_name"),
             pl.col("discount_percent").alias("percent"),
@@ -84,13 +86,13 @@ def take_commitments(opened: OpenLines, measured: pl.DataFrame) -> OpenLines:
         )
         .filter(pl.col("reduction") > 0)
     )
-    for turn in in_turn(places(candidates, "deduction_id")):
+    for turn in in_turns(candidates, "deduction_id"):
         its_shortfall = (pl.col("line_kind") == "commitment") & (pl.col("source_id") == pl.col("deduction_id"))
         rows = (
             opened.beside(turn)
             .filter(its_shortfall | ((pl.col("line_kind") == "usage") & in_scope()))
             .with_columns(base="left")
-            .with_columns(total=pl.min_horizontal("reduction", pl.col("base").sum().over("invoice_id")))
+            .with_columns(total=pl.min_horizontal("reduction", pl.col("base").sum().over("place")))
         )
         opened = opened.after(rows, kind="commitment")
     return opened

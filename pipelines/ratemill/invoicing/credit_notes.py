@@ -260,7 +260,7 @@ def _lines(
             pricing_quantity=pl.when(whole).then(-pl.col("pricing_quantity")),
             pricing_unit=pl.when(whole).then("pricing_unit"),
             unit_price=pl.when(whole).then("unit_price"),
-            list_cost=pl.lit(None),
+            **dict.fromkeys(("list_cost", "cap_cost", "minimum_cost"), pl.lit(None)),
             cost=amount.cast(COST),
             amount=amount,
             **{name: pl.lit(0) for name in nothing},

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.frames import collect
-from ratemill.invoicing.deductions import OpenLines, in_turn, places
+from ratemill.invoicing.deductions import OpenLines, in_turns
 from ratemill.invoicing.payers import own_invoice, valid_at_tax_point
 from ratemill.invoicing.scope import in_scope, scope_of_row
 from ratemill.invoicing.spread import WHOLE, minor_units, to_amount, to_whole
 from ratemill.money import ZERO
+from ratemill.tables.columns import TEXT
 from ratemill.tables.invoices import CREDIT_LEDGER
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ def usable_credits(
 
 def take_credits(opened: OpenLines, usable: pl.DataFrame) -> OpenLines:
     """``opened`` after the promotional credits, soonest expiry first, as far as lines and the invoice go."""
-    candidates = usable.filter(pl.col("kind") == "promotional")
-    for placed in in_turn(places(candidates, *_SOONEST_FIRST)):
+    candidates = usable.filter(pl.col("kind") == "promotional").with_columns(only_account=pl.lit(None, dtype=TEXT))
+    for placed in in_turns(candidates, *_SOONEST_FIRST):
         turn = placed.select(
             "invoice_id",
+            "place",
+            "only_account",
             pl.col("credit_id").alias("deduction_id"),
             pl.col("note").alias("deduction_name"),
             pl.lit(None).alias("percent"),
@@ -64,9 +67,7 @@ def take_credits(opened: OpenLines, usable: pl.DataFrame) -> OpenLines:
             .filter(in_scope())
             .with_columns(base="left")
             .join(untaxed, on="invoice_id", how="left", validate="m:1")
-            .with_columns(
-                total=pl.min_horizontal("available", pl.col("base").sum().over("invoice_id"), pl.col("untaxed"))
-            )
+            .with_columns(total=pl.min_horizontal("available", pl.col("base").sum().over("place"), pl.col("untaxed")))
         )
         opened = opened.after(rows, kind="credit")
     return opened

@@ -1,7 +1,8 @@
 """What discounts, commitments and credits have in common: an amount is taken off some lines of an invoice.
 
-Invoices are worked on together. Each has its deductions in an order of its own, and step k takes the k-th of every
-invoice, so that there are as many steps as the invoice with most deductions has, not as many as there are invoices.
+Each invoice has its deductions in an order of its own: their *place*. What can't touch the same line is taken in one
+turn, deductions of different invoices and those of different accounts alone, so that there are as many turns as one
+account's lines have deductions, however many accounts there are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _TAKEN = pl.Schema(
     [
         ("invoice_id", TEXT),
         ("line_number", pl.Int32),
-        ("step", pl.Int64),
+        ("place", pl.Int64),
         ("kind", TEXT),
         ("source_id", TEXT),
         ("description", TEXT),
@@ -29,6 +30,8 @@ _TAKEN = pl.Schema(
         ("unit", WHOLE),
     ]
 )
+_KINDS_IN_ORDER = pl.Enum(DEDUCTION_KINDS)
+"""Discounts come first, then those of commitments, then credits."""
 LINE = ["invoice_id", "line_number"]
 _LOOKED_AT = [
     "invoice_id", "line_number", "billing_account_id", "account_id", "currency", "line_kind", "source_id", "category",
@@ -56,27 +59,30 @@ class OpenLines:
             .drop("money")
         )
 
-    def beside(self, deductions: pl.DataFrame) -> pl.DataFrame:
-        """The lines that have something left, each beside its invoice's deduction (at most one per invoice).
+    def beside(self, turn: pl.DataFrame) -> pl.DataFrame:
+        """The lines that have something left, each beside the deduction of the turn that may be for it.
 
-        ``deductions``: invoice_id, deduction_id, deduction_name, percent, and what is needed to tell which lines.
+        ``turn``: of :func:`in_turns`; place, invoice_id, only_account, deduction_id, deduction_name, percent, and what
+        is needed to tell which lines.
         """
-        return self.lines.filter(pl.col("left") > 0).join(deductions, on="invoice_id", how="inner", validate="m:1")
+        lines, alone = self.lines.filter(pl.col("left") > 0), pl.col("only_account").is_not_null()
+        whole = lines.join(turn.filter(~alone), on="invoice_id", how="inner", validate="m:1")
+        own = lines.with_columns(only_account="account_id").join(
+            turn.filter(alone), on=["invoice_id", "only_account"], how="inner", validate="m:1"
+        )
+        return pl.concat([whole, own.select(whole.columns)])
 
     def after(self, rows: pl.DataFrame, *, kind: str) -> OpenLines:
-        """With each invoice's total taken off its rows, pro rata to base, off no line more than it has left.
+        """With each deduction's total taken off its rows, pro rata to base, off no line more than it has left.
 
         ``rows``: of :meth:`beside`, with base and total (see :func:`ratemill.invoicing.spread.spread`).
         """
-        shared = spread(rows.filter(pl.col("base") > 0, pl.col("total") > 0).rename({"invoice_id": "group"})).rename(
-            {"group": "invoice_id"}
-        )
+        shared = spread(rows.filter(pl.col("base") > 0, pl.col("total") > 0).with_columns(group="place"))
         taken = (
             shared.with_columns(
                 kind=pl.lit(kind),
                 source_id="deduction_id",
                 description="deduction_name",
-                step=pl.lit(len(self.taken)),
                 taken=pl.min_horizontal("share", "left"),
             )
             .filter(pl.col("taken") > 0)
@@ -92,30 +98,43 @@ class OpenLines:
         """Everything that was taken off, as INVOICE_DEDUCTIONS."""
         everything = pl.concat([pl.DataFrame(schema=_TAKEN), *self.taken])
         numbers = (
-            everything.select("invoice_id", "step")
+            everything.select("invoice_id", "kind", "place")
             .unique()
-            .sort("invoice_id", "step")
+            .sort("invoice_id", pl.col("kind").cast(_KINDS_IN_ORDER), "place")
             .with_columns(deduction_number=pl.int_range(1, pl.len() + 1).over("invoice_id"))
         )
         return (
-            everything.join(numbers, on=["invoice_id", "step"], how="left", validate="m:1")
+            everything.join(numbers, on=["invoice_id", "kind", "place"], how="left", validate="m:1")
             .with_columns(amount=-to_amount("taken"))
             .pipe(INVOICE_DEDUCTIONS.conform)
             .sort(INVOICE_DEDUCTIONS.key)
         )
 
 
-def places(deductions: pl.DataFrame, *order: str | pl.Expr) -> pl.DataFrame:
-    """``deductions`` of invoices with ``place``: from 1, each one's place in the order of its invoice."""
-    return deductions.sort("invoice_id", *order).with_columns(
-        place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("invoice_id")
+def in_turns(deductions: pl.DataFrame, *order: str | pl.Expr) -> list[pl.DataFrame]:
+    """Deductions with their ``place`` in the order of their invoice, turn by turn: those of a turn share no line.
+
+    ``deductions``: invoice_id; only_account, the one account of the invoice that it is for, null where it may be for
+    any line. One for any line has a turn of its own, between those of single accounts before and after it.
+    """
+    placed = deductions.sort("invoice_id", *order).with_row_index("place")
+    for_any = pl.col("only_account").is_null()
+    # A stretch is such a deduction, and those of single accounts until the next; the first may lack the former.
+    nth_of_account = pl.int_range(pl.len()).over("invoice_id", "stretch", "only_account")
+    ranked = placed.with_columns(stretch=for_any.cum_sum().over("invoice_id")).with_columns(
+        rank=pl.when(for_any).then(0).otherwise(nth_of_account + (pl.col("stretch") > 0))
     )
-
-
-def in_turn(placed: pl.DataFrame) -> list[pl.DataFrame]:
-    """The first deduction of every invoice, then the second, and so on."""
-    ordered = placed.sort("place", "invoice_id")
-    return [part.drop("place") for part in ordered.partition_by("place", maintain_order=True)]
+    lengths = collect(ranked.lazy().group_by("invoice_id", "stretch").agg(length=pl.col("rank").max() + 1))
+    begins = lengths.sort("invoice_id", "stretch").with_columns(
+        begin=(pl.col("length").cum_sum() - pl.col("length")).over("invoice_id")
+    )
+    ordered = (
+        ranked.join(begins, on=["invoice_id", "stretch"], how="left", validate="m:1")
+        .with_columns(pl.col("place").cast(pl.Int64), turn=pl.col("begin") + pl.col("rank"))
+        .drop("stretch", "rank", "length", "begin")
+        .sort("turn", "place")
+    )
+    return [part.drop("turn") for part in ordered.partition_by("turn", maintain_order=True)]
 
 
 def shares_by_line(deductions: pl.DataFrame) -> pl.DataFrame:

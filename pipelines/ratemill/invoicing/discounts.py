@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ratemill.frames import collect
-from ratemill.invoicing.deductions import LINE, OpenLines, in_turn, places
+from ratemill.invoicing.deductions import LINE, OpenLines, in_turns
 from ratemill.invoicing.lines import LINE_KEY
 from ratemill.invoicing.payers import valid_at_tax_point
 from ratemill.invoicing.scope import in_scope, scope_of_row
@@ -34,14 +34,9 @@ def take_discounts(
     cuts: list[datetime] = pl.concat([near["valid_from"], near["valid_to"]]).drop_nulls().unique().sort().to_list()
     costs = _costs_between(charges, cuts, lines) if cuts else None
     candidates = _of_invoices(near, opened.lines, cuts)
-    for turn in in_turn(places(candidates, pl.col("percent").is_null(), "priority", "deduction_id")):
+    for turn in in_turns(candidates, pl.col("percent").is_null(), "priority", "deduction_id"):
         rows = opened.beside(turn).filter(
             pl.col("line_kind").is_in(_DISCOUNTED),
-            pl.any_horizontal(
-                pl.col("discounted_account").is_null(),
-                pl.col("discounted_account") == pl.col("account_id"),
-                pl.col("discounted_account") == pl.col("billing_account_id"),
-            ),
             in_scope(),
             (pl.col("line_kind") == "usage") | valid_at_tax_point("discounted_from", "discounted_to"),
         )
@@ -105,8 +100,14 @@ def _of_invoices(discounts: pl.DataFrame, lines: pl.DataFrame, cuts: list[dateti
         pl.concat([own, everybodys.select(own.columns)])
         .join(invoices, on="invoice_id", how="inner", validate="m:1")
         .filter(pl.col("money").is_null() | (pl.col("money_currency") == pl.col("currency")))
-        .with_columns(fixed=to_whole("money"))
-        .drop("billing_account_id", "currency", "unit", "money", "money_currency")
+        .with_columns(
+            fixed=to_whole("money"),
+            # A discount of the account that pays is for the lines of all it pays for.
+            only_account=pl.when(pl.col("discounted_account") != pl.col("billing_account_id")).then(
+                "discounted_account"
+            ),
+        )
+        .drop("discounted_account", "billing_account_id", "currency", "unit", "money", "money_currency")
     )
 
 
@@ -153,8 +154,8 @@ def _half_up(numerator: int, denominator: int) -> int:
 
 
 def _with_totals(rows: pl.DataFrame) -> pl.DataFrame:
-    """``rows`` with total: the percent of all bases of the invoice, half-up, or the amount as far as they go."""
-    whole = pl.col("base").sum().over("invoice_id")
+    """``rows`` with total: the percent of all bases of the discount, half-up, or the amount as far as they go."""
+    whole = pl.col("base").sum().over("place")
     return rows.with_columns(
         total=pl.when(pl.col("percent").is_not_null())
         .then(percent_of(whole, pl.col("percent")))

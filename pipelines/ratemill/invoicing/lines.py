@@ -20,7 +20,8 @@ LINE_KEY = ["billing_account_id", "currency", "account_id", "project_id", "sku_i
 
 _SHARED = (
     "line_kind", "source_id", "description", "corrects_period", "corrects_invoice_id", "first_day", "last_day",
-    "pricing_quantity", "pricing_unit", "unit_price", "list_cost", "cost", "amount", "rounding",
+    "pricing_quantity", "pricing_unit", "unit_price", "list_cost", "cost", "cap_cost", "minimum_cost", "amount",
+    "rounding",
 )  # fmt: skip
 DRAFT_LINES = pl.Schema(
     {
@@ -47,7 +48,8 @@ def add_up_lines(charges: pl.LazyFrame) -> pl.DataFrame:
     """Sums per LINE_KEY: invoice_id, quantities and costs, exact and rounded half-up to the currency's minor unit.
 
     Columns: LINE_KEY, invoice_id, first_start, last_start, last_end, pricing_quantity, pricing_unit, unit_price (empty
-    where the charges have several), list_cost (empty where one has none), cost, amount, rounding = amount less cost.
+    where the charges have several), list_cost (empty where one has none), cost, what of it caps and minimums are
+    (cap_cost and minimum_cost, empty where there are none), amount, rounding = amount less cost.
     """
     unit_price = pl.col("contracted_unit_price")
     lines = collect(
@@ -61,12 +63,19 @@ def add_up_lines(charges: pl.LazyFrame) -> pl.DataFrame:
             pl.when(unit_price.min() == unit_price.max()).then(unit_price.min()).alias("unit_price"),
             pl.when(pl.col("list_cost").null_count() == 0).then(pl.col("list_cost").sum()).alias("list_cost"),
             pl.col("cost").sum(),
+            *(_cost_of(kind).alias(f"{kind}_cost") for kind in ("cap", "minimum")),
         )
     )
     currencies = sorted(lines["currency"].unique())
     return lines.with_columns(
         amount=round_to_minor_unit(pl.col("cost"), pl.col("currency"), currencies)
     ).with_columns(rounding=(pl.col("amount").cast(COST) - pl.col("cost")).cast(COST)).sort(LINE_KEY)  # fmt: skip
+
+
+def _cost_of(kind: str) -> pl.Expr:
+    """Sum of the costs of charges of a kind; empty where there are none."""
+    is_kind = pl.col("charge_kind") == kind
+    return pl.when(is_kind.any()).then(pl.col("cost").filter(is_kind).sum())
 
 
 def usage_lines(sums: pl.DataFrame, payers: pl.DataFrame) -> pl.DataFrame:
