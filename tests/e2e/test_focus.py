@@ -10,14 +10,27 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import openpyxl
 import pytest
 
 from ratemill.errors import ExitCode
-from workspaces import BOOK, NOW, PERIOD, good_usage, hours, make_workspace, run_here, tree
+from workspaces import (
+    ADDRESSED,
+    BOOK,
+    NOW,
+    PERIOD,
+    good_usage,
+    hours,
+    make_workspace,
+    month_of_usage,
+    run_here,
+    tree,
+)
 
 pytestmark = pytest.mark.slow
 
-NO_DOCUMENTS = "\n[output]\npdf = false\nhtml = false\n"
+NO_DOCUMENTS = "\n[output]\npdf = false\nhtml = false\npublish_focus = true\n"
+PUBLISHED = {"output": {"publish_focus": True}}
 
 
 def query(text, **files):
@@ -220,6 +233,21 @@ def test_the_same_ledger_gives_the_same_bytes_and_drafts_are_replaced(tmp_path):
     assert not [path for path in folder.parent.iterdir() if path != folder]
 
 
+def test_a_closed_month_keeps_the_name_that_its_invoices_were_issued_under(tmp_path):
+    seller = {"address": ["1 rue Haute"], "postal_code": "59000", "city": "Lille", "tax_id": "FR00123456789"}
+    shop = make_workspace(tmp_path, usage=month_of_usage(), book={"accounts": ADDRESSED}, config={"seller": seller})
+    assert shop.run().code == ExitCode.DONE
+    assert shop.close().code == ExitCode.DONE
+    shop.write_config({"seller": seller | {"name": "New Cloud", "payment_terms_days": 90}})
+    assert shop.run().code == ExitCode.DONE
+    folder, _ = export(tmp_path, PERIOD)
+    names = "SELECT DISTINCT ServiceProviderName, InvoiceIssuerName FROM f"
+    assert query(names, f=folder / "cost_and_usage.parquet") == [("Example Cloud", "Example Cloud")]
+    assert run_here(["export", "workbook", "-w", str(tmp_path), "-p", PERIOD, "-q"]).code == ExitCode.DONE
+    (workbook,) = (tmp_path / "exports").rglob("*.xlsx")
+    assert openpyxl.load_workbook(workbook)["Control"]["A1"].value.startswith("Example Cloud")
+
+
 def test_what_is_no_export_is_never_replaced(tmp_path):
     shop = make_workspace(tmp_path / "shop", usage=[good_usage(), hours(count=1, resource="vm-9")])
     assert shop.run().code == ExitCode.DONE
@@ -250,12 +278,46 @@ def test_wrong_arguments(tmp_path, options, words):
     assert not (tmp_path / "exports").exists()
 
 
-def test_a_cost_that_does_not_fit_is_told_with_its_place(tmp_path):
+TOO_LARGE = "an amount does not fit into DECIMAL(38,24), which ends at 10^14. The largest charge is"
+
+
+def test_a_month_too_large_for_focus_is_billed_and_published_without_it(tmp_path):
+    """10^17 fits into the ledger's 20 digits before the point, and not into FOCUS's products of 24 decimals."""
     price = [row | {"unit_price": "99999999999999"} for row in BOOK["prices"][:1]]
     shop = make_workspace(
-        tmp_path, usage=hours(quantity="1000", count=1), book={"prices": [*price, *BOOK["prices"][1:]]}
-    )
+        tmp_path, usage=hours(quantity="1000", count=1), book={"prices": [*price, *BOOK["prices"][1:]]},
+        config=PUBLISHED,
+    )  # fmt: skip
     ended = shop.run()
-    assert ended.code == ExitCode.DATA_REFUSED
-    assert "does not fit into DECIMAL(38,24), which ends at 10^14" in ended.stderr
-    assert "SKU vm of account acme" in ended.stderr
+    assert ended.code == ExitCode.DONE, ended.stderr
+    told = ended.finding("focus.too_large")
+    assert f"2026-10 is not in the table focus_cost_and_usage: {TOO_LARGE}" in told["message"]
+    assert "for SKU vm of account acme" in told["message"]
+    assert shop.invoice("acme")["totals"]["untaxed"] == "99999999999999000.00"
+    with duckdb.connect(str(tmp_path / "published" / "billing.duckdb"), read_only=True) as published:
+        counts = published.execute("SELECT count(*), (SELECT count(*) FROM focus_cost_and_usage) FROM charges")
+        assert counts.fetchone() == (1, 0)
+    again = shop.run()
+    assert again.summary["periods"][0]["nothing_to_do"]
+    assert again.finding("focus.too_large") == told
+
+    exported = run_here(["export", "focus", "-w", str(tmp_path), "-p", PERIOD])
+    assert exported.code == ExitCode.DATA_REFUSED
+    assert TOO_LARGE in exported.stderr
+    assert "nothing was exported → bill in a larger unit of the currency" in exported.stderr
+    assert not (tmp_path / "exports" / "focus-1.4" / PERIOD).exists()
+
+
+def test_a_month_too_large_for_focus_leaves_the_others_published(tmp_path):
+    """A fee, this time, and in one of two months."""
+    fee = {"recurring_id": "huge", "account_id": "acme", "description": "Huge", "amount": "100000000000000",
+           "currency": "EUR", "valid_from": "2026-10-01", "valid_to": ""}  # fmt: skip
+    september = hours(first="2026-09-01T00:00:00Z")
+    shop = make_workspace(tmp_path, usage=[september, good_usage()], book={"recurring": [fee]}, config=PUBLISHED)
+    ended = shop.run(period="2026-09..2026-10")
+    assert ended.code == ExitCode.DONE, ended.stderr
+    told = {period["period"]: [found["rule"] for found in period["findings"]] for period in ended.summary["periods"]}
+    assert "focus.too_large" in told["2026-10"]
+    with duckdb.connect(str(tmp_path / "published" / "billing.duckdb"), read_only=True) as published:
+        months = published.execute("SELECT DISTINCT strftime(BillingPeriodStart, '%Y-%m') FROM focus_cost_and_usage")
+        assert months.fetchall() == [("2026-09",)]

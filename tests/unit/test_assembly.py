@@ -73,6 +73,17 @@ def test_lines_are_rounded_one_by_one_and_taxed_together(case):
     assert column(invoices.invoices, "rounding") == [rounding], why
 
 
+def test_a_line_keeps_what_caps_and_minimums_are_of_its_cost():
+    lines = assemble([
+        usage("5.5056"), usage("-0.5328", charge_kind="cap"),
+        usage("0.0074", "disk"), usage("0.9926", "disk", charge_kind="minimum"), usage("3", "gpu"),
+    ]).lines  # fmt: skip
+    assert column(lines, "sku_id") == ["disk", "gpu", "vm"]
+    assert column(lines, "cost") == ["1", "3", "4.9728"]
+    assert column(lines, "cap_cost") == [None, None, "-0.5328"]
+    assert column(lines, "minimum_cost") == ["0.9926", None, None]
+
+
 def test_credit_notes_of_all_lines_give_back_all_of_the_invoice():
     costs = ["68.33", "68.33", "57.50", "85.00"]
     invoice = assemble([usage(cost, line=number) for number, cost in enumerate(costs)])

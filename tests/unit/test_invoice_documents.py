@@ -508,6 +508,31 @@ def test_reasons_of_a_credit_stand_beside_what_is_credited():
     assert (line.description, line.remark) == ("Support of the web shop", "Standard support")
 
 
+@pytest.mark.parametrize(
+    ("language", "cap", "minimum"),
+    [
+        ("en", "monthly cap reached", "monthly minimum"),
+        ("de", "Monatshöchstbetrag erreicht", "Monatsmindestbetrag"),
+        ("fr", "plafond mensuel atteint", "minimum mensuel"),
+    ],
+)
+def test_a_line_says_that_a_cap_or_a_minimum_made_its_amount(shipped_templates, pdf, language, cap, minimum):
+    """Else 744 × 0.0074 would not be what the line says."""
+    lines = [
+        line("Machines", "Machine", "744", "hour", "0.0074", cap_cost=Decimal("-0.5328")),
+        line("Machines", "Tiny machine", "1", "hour", "0.0074", minimum_cost=Decimal("0.9926")),
+        line("Machines", "Other machine", "100", "hour", "0.0074"),
+    ]
+    built = document(lines, account=ACME | {"language": language})
+    page = render_invoice_html(built, shipped_templates)
+    for text in (squeezed(_Page(page).text), pdf_text(pdf.render(built))):
+        rows = [text.partition(squeezed(name))[2][:60] for name in ("Machine", "Tiny machine", "Other machine")]
+        said = [(squeezed(cap) in row, squeezed(minimum) in row.split("hour")[0]) for row in rows]
+        assert said == [(True, False), (False, True), (False, False)]
+    told = json.loads(invoice_json(built))["lines"]
+    assert [(row["cap"], row["minimum"]) for row in told] == [("-0.5328", None), (None, "0.9926"), (None, None)]
+
+
 def test_prepaid_credit_that_covers_everything_is_said(shipped_templates, pdf):
     invoice = ledger_document(DINAR)
     assert (invoice.totals.total, invoice.totals.due) == (Decimal("9.332"), Decimal(0))
@@ -774,6 +799,18 @@ def test_a_page_carries_what_its_lines_come_to_over_to_the_next(pdf):
         assert (carried is not None) == (lines_here > 0 and shown < 100), f"page {number + 1}"
         assert carried is None or carried[1] == f"{shown}.00"
     assert shown == 100
+
+
+def test_text_of_a_pdf_can_be_searched_and_copied(pdf):
+    """Long words may break anywhere, by nothing that would be copied along with the letters."""
+    name = "eu-west-1/xw-" + "0123456789abcdef" * 4
+    text = "".join(
+        page.extract_text()
+        for page in pypdf.PdfReader(io.BytesIO(pdf.render(document([line("Compute", name, "1", "hour", "1")])))).pages
+    )
+    assert not {character for character in text if unicodedata.category(character) == "Cf"}
+    assert "".join(text.split()).count(name) == 1
+    assert "within 30 days" in text
 
 
 def test_an_invoice_of_one_page_carries_nothing_over(pdf):

@@ -8,6 +8,7 @@ don't depend on the fonts of the machine.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ def stacked_days(series: Sequence[Sequence[Decimal]], *, unit: str, month: str, 
 @cache
 def _stacked_days_spec(days: int, unit: str, month: str) -> dict[str, Any]:
     """The chart without its data, compiled once: declaring and compiling takes longer than drawing."""
+    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(_stacked_days_chart(days, unit, month))
+    return compiled
+
+
+def _stacked_days_chart(days: int, unit: str, month: str) -> dict[str, Any]:
     axis = {"domain": False, "ticks": False, "labelPadding": 6}
     chart = (
         alt.Chart(alt.Data(values=[{"day": 1, "series": 0, "cost": 0.0}]))
@@ -107,10 +113,68 @@ def _stacked_days_spec(days: int, unit: str, month: str) -> dict[str, Any]:
         )
         .configure_axisX(grid=False)
     )
-    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(chart.to_dict())
+    declared: dict[str, Any] = chart.to_dict()
+    return declared
+
+
+_MORE, _LESS = 2, 1
+"""Numbers of the colours of what goes up and what goes down."""
+_NUMBERED_BARS = 20
+"""So many bars have room for a number each; of more, every fifth has one."""
+_FEWEST_BARS = 12
+"""Fewer bars are as wide as so many would be."""
+
+
+def signed_bars(values: Sequence[Decimal], *, unit: str, title: str, description: str) -> Markup:
+    """Bars from zero up and down, numbered from 1 in the order given, as an ``<svg>`` element.
+
+    Args:
+        values: one for each bar.
+        unit: title of the value axis, a currency code.
+        title: what a number stands for, below the bars.
+        description: the chart in words, for readers who don't see it.
+    """
+    spec = _signed_bars_spec(len(values), unit, title)
+    points = [
+        {"bar": number, "effect": float(value), "goes": "more" if value > 0 else "less"}
+        for number, value in enumerate(values, start=1)
+        if value
+    ]
+    source, *derived = spec["data"]
+    return _accessible(vl_convert.vega_to_svg({**spec, "data": [{**source, "values": points}, *derived]}), description)
+
+
+@cache
+def _signed_bars_spec(bars: int, unit: str, title: str) -> dict[str, Any]:
+    """The chart without its data: the layout of :func:`stacked_days`, with other axes and colours."""
+    spec = _stacked_days_chart(max(bars, _FEWEST_BARS), unit, title)
+    numbers = range(1, bars + 1)
+    axis = spec["encoding"]["x"]["axis"]
+    axis["values"] = [n for n in numbers if bars <= _NUMBERED_BARS or n == 1 or not n % 5]
+    spec["data"] = {"values": [{"bar": 1, "effect": 0.0, "goes": "more"}]}
+    spec["encoding"]["x"]["field"] = "bar"
+    spec["encoding"]["y"]["field"] = "effect"
+    del spec["encoding"]["order"]
+    spec["encoding"]["color"] = {
+        "field": "goes",
+        "type": "nominal",
+        "scale": {
+            "domain": ["more", "less"],
+            "range": [f"var(--series-{n}, {SERIES_COLOURS[n - 1]})" for n in (_MORE, _LESS)],
+        },
+        "legend": None,
+    }
+    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(spec)
     return compiled
 
 
+_ROLES_OF_PARTS = re.compile(r' (?:role="graphics-\w+"|aria-roledescription="[^"]*")')
+
+
 def _accessible(svg: str, description: str) -> Markup:
-    """``svg`` as one image with a description; its size is the page's business."""
+    """``svg`` as one image with a description; its size is the page's business.
+
+    The parts of an image are not read out, so they may not call themselves images without a description.
+    """
+    svg = _ROLES_OF_PARTS.sub("", svg)
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1))  # noqa: S704 - drawn here; the text is escaped

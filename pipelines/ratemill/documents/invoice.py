@@ -49,9 +49,9 @@ Item = TypeVar("Item")
 _EXACT = decimal.Context(prec=80, traps=[decimal.InvalidOperation, decimal.Inexact])
 
 _CREDITED = (
-    "pricing_quantity", "list_cost", "cost", "amount", "rounding", "base_amount", "subtotal_amount", "discount_amount",
-    "commitment_amount", "credit_amount", "net_amount", "untaxed_amount", "tax_amount", "total_amount",
-    "prepaid_amount", "due_amount",
+    "pricing_quantity", "list_cost", "cost", "cap_cost", "minimum_cost", "amount", "rounding", "base_amount",
+    "subtotal_amount", "discount_amount", "commitment_amount", "credit_amount", "net_amount", "untaxed_amount",
+    "tax_amount", "total_amount", "prepaid_amount", "due_amount",
 )  # fmt: skip
 """Columns that a credit note shows with the other sign."""
 
@@ -246,6 +246,8 @@ def _line(row: Row, *, period: BillingPeriod, conditions: str, originals: Mappin
         unit=(row["pricing_unit"] or "") if has_quantity else "",
         unit_price=row["unit_price"],
         cost=row["cost"],
+        cap=row["cap_cost"],
+        minimum=row["minimum_cost"],
         amount=row["amount"],
         rounding=row["rounding"],
         discount=row["discount_amount"],

@@ -201,6 +201,10 @@ class Line:
     """Price of one unit; none on corrections, and where there are several: tiers, packages, rates of several days."""
     cost: Exact
     """Exact cost, before rounding."""
+    cap: Exact | None
+    """What monthly caps took back of the cost, below zero; none where none was reached."""
+    minimum: Exact | None
+    """What monthly minimums added to the cost; none where usage reached them."""
     amount: Amount
     """Cost rounded half-up to the currency's minor unit, before discounts and credits."""
     rounding: Exact
@@ -535,21 +539,27 @@ def as_text(value: Any, *, currency: str, language: str) -> Any:
 
     Names are those of the fields. Customers' text is cleaned; a logo becomes its media type and a list of bytes.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        how = shown_as(type(value))
-        return {
-            each.name: _shown(getattr(value, each.name), how.get(each.name), currency=currency, language=language)
-            for each in fields(value)
-        }
-    if isinstance(value, tuple):
-        return [as_text(item, currency=currency, language=language) for item in value]
-    if isinstance(value, bytes):
-        return list(value)
     if isinstance(value, str):
         return formats.clean_text(value)
     if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, tuple):
+        return [as_text(item, currency=currency, language=language) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            name: _shown(getattr(value, name), how, currency=currency, language=language)
+            for name, how in _fields_of(type(value))
+        }
+    if isinstance(value, bytes):
+        return list(value)
     raise TypeError(f"{type(value).__name__} has no text form; give its field a type that says how it is shown")
+
+
+@cache
+def _fields_of(document_type: Any) -> tuple[tuple[str, str | None], ...]:
+    """Each field, and the filter that people read it through."""
+    how = shown_as(document_type)
+    return tuple((each.name, how.get(each.name)) for each in fields(document_type))
 
 
 @cache

@@ -62,7 +62,7 @@ class InvoicePdf:
         self._environment = environment
         self._guard = guard_of(environment)
         self._system_fonts = system_fonts
-        self._source, self._name, self._root = _find_template(environment)
+        self._file, self._name, self._root = _find_template(environment)
         self._font_folders = [str(files(_FONT_PACKAGE) / "files"), *_user_fonts(environment, self._root)]
 
     def render(self, document: InvoiceDocument) -> bytes:
@@ -107,7 +107,7 @@ class InvoicePdf:
 
     def _compile(self, compiler: typst.Compiler, data: dict[str, Any], created: int) -> bytes:
         result = compiler.compile(
-            self._source,
+            str(self._file),  # as a file: typst keeps what it parsed as long as the file is the same
             format="pdf",
             sys_inputs={"data": json.dumps(data, ensure_ascii=False, sort_keys=True)},
             pdf_standards=STANDARDS,
@@ -156,18 +156,19 @@ def creation_time(document: InvoiceDocument) -> datetime:
     return BillingPeriod.parse(document.period).end(document.computation.time_zone)
 
 
-def _find_template(environment: jinja2.Environment) -> tuple[bytes, str, Path]:
-    """Source, name for messages and root folder: typst reads no file outside the folder the template came from."""
+def _find_template(environment: jinja2.Environment) -> tuple[Path, str, Path]:
+    """File, name for messages and root folder: typst reads no file outside the folder the template came from."""
     if environment.loader is None:
         raise TypeError("the environment has no template folders; make it with make_environment")
-    source, file, _ = environment.loader.get_source(environment, INVOICE_TEMPLATE)
+    _, file, _ = environment.loader.get_source(environment, INVOICE_TEMPLATE)
     if file is None:
         raise TypeError(f"{INVOICE_TEMPLATE} is no file")
-    root = Path(file).resolve().parents[INVOICE_TEMPLATE.count("/")]
+    template = Path(file).resolve()
+    root = template.parents[INVOICE_TEMPLATE.count("/")]
     for path in sorted(root.rglob("*.typ")):
         if _PACKAGE_IMPORT.search(path.read_text(encoding="utf-8", errors="replace")):
             raise UsageError(_fetches(path.relative_to(root).as_posix()))
-    return source.encode("utf-8"), INVOICE_TEMPLATE, root
+    return template, INVOICE_TEMPLATE, root
 
 
 def _fetches(template: str) -> str:

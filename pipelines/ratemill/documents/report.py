@@ -33,6 +33,7 @@ from ratemill.documents.report_model import (
     IndexTotal,
     Legend,
     Mover,
+    NoteRow,
     Page,
     ProviderReport,
     ProviderSection,
@@ -44,6 +45,7 @@ from ratemill.documents.report_model import (
 from ratemill.frames import collect
 from ratemill.insight import costs
 from ratemill.money import ZERO, minor_unit_decimals
+from ratemill.period import BillingPeriod
 
 if TYPE_CHECKING:
     from datetime import date
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
 
     from ratemill.config import Seller
     from ratemill.documents.guard import Guard
-    from ratemill.period import BillingPeriod
     from ratemill.tables.invoices import Billed
 
 INDEX_FILE = "index.html"
@@ -127,6 +128,7 @@ def report_jobs(
     invoice_formats: Sequence[str] = INVOICE_FORMATS,
     others: Sequence[Document] = (),
     originals: Mapping[str, Record] | None = None,
+    notes: pl.DataFrame | None = None,
 ) -> tuple[ReportFacts, Iterator[ReportJob]]:
     """What :class:`ReportPrinter` needs, and its jobs: accounts in order, the provider's report, the index.
 
@@ -146,6 +148,7 @@ def report_jobs(
         invoice_formats: endings of the files that each invoice was written to.
         others: further files of the period that the index leads to.
         originals: invoice_id → row of INVOICES, of invoices that are corrected.
+        notes: rows of INVOICES, of credit notes by hand that were issued in the month; only the index shows them.
 
     Raises:
         InvariantError: when charges, lines and invoices don't add up to the same.
@@ -172,7 +175,8 @@ def report_jobs(
         yield from _account_jobs(ordered, monthly, daily, charges, billed, totals=bill_totals)
         provider = _provider_report(monthly, daily, billed, balances, month=month, names=names, run=run)
         yield PageJob(PROVIDER_FILE, provider, size=len(ordered))
-        index = _index(ordered, month=month, names=names, run=run, documents=documents)
+        by_hand = [] if notes is None else notes.sort("number").to_dicts()
+        index = _index(ordered, by_hand, month=month, names=names, run=run, documents=documents)
         yield PageJob(INDEX_FILE, index, size=len(ordered))
 
     return ReportFacts(month, names, documents), jobs()
@@ -523,7 +527,15 @@ def _credit(row: Record, names: _Names) -> CreditRow:
     )
 
 
-def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: RunFacts, documents: _Documents) -> Index:
+def _index(
+    invoices: Sequence[Record],
+    notes: Sequence[Record],
+    *,
+    month: _Month,
+    names: _Names,
+    run: RunFacts,
+    documents: _Documents,
+) -> Index:
     rows = [
         IndexRow(
             customer=names.account(row["billing_account_id"])[0],
@@ -540,19 +552,27 @@ def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: Run
     by_currency: defaultdict[str, list[Record]] = defaultdict(list)
     for row in invoices:
         by_currency[row["currency"]].append(row)
+    by_hand: defaultdict[str, list[Record]] = defaultdict(list)
+    for row in notes:
+        by_hand[row["currency"]].append(row)
     totals = []
-    for currency, here in sorted(by_currency.items()):
-        notes = sum(row["document"] == "credit_note" for row in here)
+    for currency in sorted({*by_currency, *by_hand}):
+        here, given_back = by_currency[currency], by_hand[currency]
+        total, notes_total = (_sum(row["total_amount"] for row in rows) for rows in (here, given_back))
+        negative = sum(row["document"] == "credit_note" for row in here)
         totals.append(
             IndexTotal(
                 currency=currency,
-                invoices=len(here) - notes,
-                credit_notes=notes,
+                invoices=len(here) - negative,
+                credit_notes=negative,
                 untaxed=_sum(row["untaxed_amount"] for row in here),
                 tax=_sum(row["tax_amount"] for row in here),
-                total=_sum(row["total_amount"] for row in here),
+                total=total,
                 due=_sum(row["due_amount"] for row in here),
                 prepaid=_sum(row["prepaid_amount"] for row in here),
+                notes=len(given_back),
+                notes_total=notes_total,
+                together=total + notes_total,
             )
         )
     return Index(
@@ -560,8 +580,23 @@ def _index(invoices: Sequence[Record], *, month: _Month, names: _Names, run: Run
         provider_href=PROVIDER_FILE,
         others=documents.others,
         rows=tuple(rows),
+        notes=tuple(_note(row, names, documents) for row in notes),
         totals=tuple(totals),
         run=run,
+    )
+
+
+def _note(row: Record, names: _Names, documents: _Documents) -> NoteRow:
+    """Its files are among those of the month that it credits."""
+    return NoteRow(
+        customer=names.account(row["billing_account_id"])[0],
+        billing_account_id=row["billing_account_id"],
+        currency=row["currency"],
+        bill=documents.bill(row, base=f"../{row['period']}/"),
+        issued=row["issue_date"],
+        period=BillingPeriod.parse(row["period"]).first_day,
+        untaxed=row["untaxed_amount"],
+        tax=row["tax_amount"],
     )
 
 

@@ -244,6 +244,9 @@ class AccountReport:
     days: tuple[Day, ...]
     """Adds up to the untaxed total."""
     taxes: tuple[TaxRow, ...]
+    part: str = ""
+    """Which part of the account's costs it is, where it is made for a member who sees no more: then it has no bills and
+    taxes, and its summary's amounts are those of the part, before tax. Empty: all of it."""
 
 
 @dataclass(frozen=True)
@@ -345,6 +348,21 @@ class IndexRow:
 
 
 @dataclass(frozen=True)
+class NoteRow:
+    """A credit note that a person made."""
+
+    customer: str
+    billing_account_id: str
+    currency: str
+    bill: Bill
+    issued: date
+    period: date
+    """First day of the month whose invoice it credits."""
+    untaxed: Decimal
+    tax: Decimal
+
+
+@dataclass(frozen=True)
 class IndexTotal:
     """All invoices and credit notes in one currency."""
 
@@ -357,6 +375,12 @@ class IndexTotal:
     due: Decimal
     prepaid: Decimal
     """What prepaid credits pay, zero or negative."""
+    notes: int
+    """Credit notes by hand that were issued in the month; the sums above are without them."""
+    notes_total: Decimal
+    """Their sum with tax, zero or negative."""
+    together: Decimal
+    """total with them."""
 
 
 @dataclass(frozen=True)
@@ -369,6 +393,67 @@ class Index:
     """Further files of the period: the workbook, price pages."""
     rows: tuple[IndexRow, ...]
     """By customer's name, then id, currency, and identity of the document."""
+    notes: tuple[NoteRow, ...]
+    """Credit notes by hand that were issued in the month, by number; their invoices may be of any earlier month."""
     totals: tuple[IndexTotal, ...]
     """One per currency."""
     run: RunFacts
+
+
+@dataclass(frozen=True)
+class MemberGrant:
+    """One thing that a member may see."""
+
+    role: str
+    """Billing reader or Billing manager."""
+    level: str
+    """organization, account or project."""
+    name: str
+    """Of the organization, account or project; else its id."""
+    id: str
+    within: str
+    """Account or organization that it must be of as well; empty: not restricted."""
+
+
+@dataclass(frozen=True)
+class MemberFile:
+    """One table of the export."""
+
+    name: str
+    meaning: str
+    """What one row is."""
+    rows: int
+    parquet_href: str
+    csv_href: str
+
+
+@dataclass(frozen=True)
+class MemberSection:
+    """One month of the export."""
+
+    period: date
+    """First day of the month."""
+    is_draft: bool
+    """Whether the amounts may still change."""
+    reports: tuple[Document, ...]
+    """Cost reports: of which customer and currency, and where."""
+    bills: tuple[Bill, ...]
+    """Invoices and credit notes of organizations that are seen as a whole, with their files."""
+
+
+@dataclass(frozen=True)
+class MemberCover:
+    """First page of what a member may see."""
+
+    seller: str
+    principal: str
+    as_of: date
+    """Day (UTC) for which the grants were looked up."""
+    grants: tuple[MemberGrant, ...]
+    sections: tuple[MemberSection, ...]
+    """By month."""
+    files: tuple[MemberFile, ...]
+    database_href: str
+    workbook_href: str
+    is_part: bool
+    """Whether any of it is a part of an organization: of that, invoices and their totals are left out."""

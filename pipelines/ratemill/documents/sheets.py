@@ -51,6 +51,10 @@ class Kind(StrEnum):
     """A number with all its digits, as text."""
     DAY = "day"
     COUNT = "count"
+    WHOLE = "whole"
+    """A whole number such as a year or a count, without separators; as DECIMAL."""
+    DECIMAL = "decimal"
+    """Any number: as a number where a double holds all its digits, else as text with all of them."""
     PERCENT = "percent"
     """Percent as a number: 20 is 20 %."""
 
@@ -180,7 +184,7 @@ class Sheets:
         meant_as_text = []
         for number, field in enumerate(fields):
             sheet.set_column(number, number, field.width)
-            if field.kind in (Kind.EXACT, Kind.AMOUNT):
+            if field.kind in (Kind.EXACT, Kind.AMOUNT, Kind.WHOLE, Kind.DECIMAL):
                 meant_as_text.append(f"{cell(top + 1, number)}:{cell(top + max(rows.height, 1), number)}")
             write = self._writer(sheet, field.kind)
             for row, (value, currency) in enumerate(zip(rows[field.name], currencies, strict=True), start=top + 1):
@@ -237,6 +241,16 @@ class Sheets:
         if kind is Kind.EXACT:
             muted = self.style(align="right", font_color=MUTED)
             return lambda row, column, value, _: sheet.write_string(row, column, plain(value), muted)
+        if kind in (Kind.WHOLE, Kind.DECIMAL):
+            shown, beyond = self.style(num_format=_NUMBER_FORMATS[kind], align="right"), self.style(align="right")
+
+            def exact(row: int, column: int, value: Decimal, _: str) -> None:
+                if is_exact(value):
+                    sheet.write_number(row, column, float(value), shown)
+                else:
+                    sheet.write_string(row, column, plain(value), beyond)
+
+            return exact
         if kind is Kind.DAY:
             day = self.style(num_format="yyyy-mm-dd", align="left")
             return lambda row, column, value, _: sheet.write_datetime(row, column, value, day)
@@ -245,7 +259,10 @@ class Sheets:
 
 
 _ALIGNED = {Kind.TEXT: "left", Kind.DAY: "left"}
-_NUMBER_FORMATS = {Kind.NUMBER: "#,##0.############", Kind.COUNT: "#,##0", Kind.PERCENT: '0.####"%"'}
+_NUMBER_FORMATS = {
+    Kind.NUMBER: "#,##0.############", Kind.COUNT: "#,##0", Kind.PERCENT: '0.####"%"', Kind.WHOLE: "0",
+    Kind.DECIMAL: "#,##0.00############",
+}  # fmt: skip
 
 
 def is_exact(value: Decimal) -> bool:

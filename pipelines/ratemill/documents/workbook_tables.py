@@ -96,6 +96,8 @@ _LINES = (
     Field("unit_price", "Unit price", Kind.NUMBER),
     Field("currency", "Currency", width=9),
     Field("cost", "Exact cost", Kind.EXACT, 24),
+    Field("cap_cost", "Of it caps", Kind.EXACT, 14),
+    Field("minimum_cost", "Of it minimums", Kind.EXACT, 14),
     Field("amount", "Amount", Kind.AMOUNT),
     Field("discount_amount", "Discounts", Kind.AMOUNT, 12),
     Field("commitment_amount", "Commitment discounts", Kind.AMOUNT, 12),
@@ -183,6 +185,16 @@ _CORRECTED = (
     Field("net_amount", "Net", Kind.AMOUNT),
     Field("tax_rate", "Tax rate", Kind.PERCENT, 9),
 )
+
+
+def invoice_fields() -> tuple[Field, ...]:
+    """Columns of invoices, with ``customer``."""
+    return _INVOICES
+
+
+def line_fields() -> tuple[Field, ...]:
+    """Columns of lines, with ``billing_account_id, currency, origin`` of their invoice."""
+    return _LINES
 
 
 @dataclass(frozen=True)

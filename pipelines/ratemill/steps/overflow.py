@@ -34,7 +34,10 @@ def overflow_refused(what: str, where: Callable[[], str]) -> Iterator[None]:
 
 def largest_charge(charges: pl.LazyFrame) -> str:
     """The largest charge in words, to look for where a sum of charges overflows."""
-    largest = collect(charges.sort("cost", descending=True).head(1)).row(0, named=True)
+    found = collect(charges.sort("cost", descending=True).head(1))
+    if not found.height:
+        return "It is no charge of usage: look at fees, adjustments and commitments"
+    largest = found.row(0, named=True)
     return (
         f"The largest charge is {largest['cost'].normalize():f} {largest['currency']} for SKU {largest['sku_id']} of"
         f" account {largest['account_id']}, resource {largest['resource_id'] or '(none)'}, from"

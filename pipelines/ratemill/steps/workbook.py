@@ -12,6 +12,7 @@ from ratemill.findings import Severity
 from ratemill.frames import collect
 from ratemill.insight.journal import journal
 from ratemill.io.charge_store import ChargeStore
+from ratemill.steps.inputs import seller_of
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
@@ -43,7 +44,7 @@ def workbook_source(
     inputs = json.loads(run["inputs"])
     charges = store.all_charges(period, run["run_id"]).group_by("currency").agg(pl.len(), pl.col("cost").sum())
     return WorkbookSource(
-        seller=context.config.seller.name,
+        seller=seller_of(run, context.config.seller).name,
         period=period,
         run_id=run["run_id"],
         closed=warehouse.closed_period(period) is not None,

@@ -332,7 +332,11 @@ def _line(line: model.Line, vat: VatCategory, document: model.InvoiceDocument, w
         (labels["project"], line.project_name),
         (labels["unit"], line.unit if unit == PIECE and quantity == line.quantity else ""),
     ]
-    details = (line.remark, line.service, line.region, line.conditions)
+    limits = (
+        labels["cap_reached"] if line.cap is not None else "",
+        labels["minimum_due"] if line.minimum is not None else "",
+    )
+    details = (line.remark, line.service, line.region, line.conditions, *limits)
     return Line(
         identifier=str(line.number),
         note=_corrected(line, words) if is_correction else "",
