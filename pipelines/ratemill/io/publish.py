@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import escape
 from typing import TYPE_CHECKING, Any, Self
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import duckdb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 STORAGE_VERSION = "v1.2.0"
 """Readable by DuckDB 1.2 and later, whatever version writes it."""
+
+
+_ENDED = re.compile(r";(?:\s|--[^\n]*)*\Z")
+"""The semicolon that a statement ends with, and comments after it."""
 
 
 @dataclass
@@ -55,6 +61,21 @@ class PublishedDatabase:
     def add_frames(self, table: Table, parts: Iterable[pl.DataFrame]) -> None:
         """The same from a frame in parts, one at a time."""
         self._create(table)
+        self.insert(table, parts)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Rows that are inserted inside are all there, or none of them where that fails."""
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def insert(self, table: Table, parts: Iterable[pl.DataFrame]) -> None:
+        """More rows of a table that is there, in parts, one at a time."""
         for rows in parts:
             self._connection.register("incoming", rows.pipe(table.conform).to_arrow())
             self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
@@ -76,35 +97,47 @@ class PublishedDatabase:
         self._connection.execute(f"CREATE VIEW {_name(name)} AS {query}")
         self._connection.execute(f"COMMENT ON VIEW {_name(name)} IS {_text(comment)}")
 
+    def forbid_files(self) -> None:
+        """From here on, no statement may read or write another file: what a workspace's views are made under."""
+        self._connection.execute("SET enable_external_access = false")
+
+    def try_view(self, name: str | None, query: str, comment: str) -> str | None:
+        """A view by a query that the workspace's owner wrote; why it can't be one, else None.
+
+        Without a name, only whether it is a query is looked at. One that reads files is refused: whoever opens the
+        database would read them, or fail to.
+        """
+        try:
+            statements = self._connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                return "it is not one SELECT"
+            if name is not None:
+                self.add_view(name, _ENDED.sub("", query), comment)
+        except duckdb.PermissionException:
+            return "it reads files, and a report reads the published tables only"
+        except duckdb.Error as error:
+            return " ".join(str(error).split("\nLINE ", 1)[0].split())
+        return None
+
     def write_parquet(self, name: str, path: Path) -> None:
         """The rows of a table as Parquet, for tools that don't speak DuckDB."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._connection.execute(f"COPY {_name(name)} TO {_text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
 
     def _create(self, table: Table) -> None:
-        self._connection.execute(f"CREATE TABLE {_name(table.name)} ({table.duckdb_columns()})")
-        self._connection.execute(f"COMMENT ON TABLE {_name(table.name)} IS {_text(f'One row is {table.grain}.')}")
-        for column in table.columns:
-            self._connection.execute(
-                f"COMMENT ON COLUMN {_name(table.name)}.{_name(column.name)} IS {_text(_meaning(column))}"
-            )
-
-
-def query_comment(query: str) -> Mapping[str, str]:
-    """What the header of a .sql file says: purpose, grain, parameters."""
-    said: dict[str, str] = {}
-    current = ""
-    for line in query.splitlines():
-        if not line.startswith("--"):
-            break
-        text = line.removeprefix("--").strip()
-        key, colon, rest = text.partition(":")
-        if colon and key in ("Purpose", "Grain", "Parameters"):
-            current = key.lower()
-            said[current] = rest.strip()
-        elif current:
-            said[current] += f" {text}"
-    return said
+        name = _name(table.name)
+        comments = [
+            f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {_text(_meaning(column))}" for column in table.columns
+        ]
+        # As one: by itself, each comment would wait for the disk.
+        statements = [
+            "BEGIN TRANSACTION",
+            f"CREATE TABLE {name} ({table.duckdb_columns()})",
+            f"COMMENT ON TABLE {name} IS {_text(f'One row is {table.grain}.')}",
+            *comments,
+            "COMMIT",
+        ]
+        self._connection.execute("; ".join(statements))
 
 
 def _meaning(column: Column) -> str:
