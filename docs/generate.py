@@ -21,25 +21,27 @@ import typer
 
 from ratemill.cli import COMMANDS, LazyCommand, app
 from ratemill.errors import ExitCode
-from ratemill.io.publish import query_comment
-from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
-from ratemill.tables.charges import CHARGES
+from ratemill.io.report_queries import PERIOD_PARAMETERS, shipped_report_queries
+from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES, TABLES_THAT_RATE_NOTHING
+from ratemill.tables.charges import CHARGES, UNPRICED_USAGE
 from ratemill.tables.columns import Column, Table, duckdb_type
 from ratemill.tables.focus import COST_AND_USAGE, DATASETS, FOCUS_VERSIONS
 from ratemill.tables.invoices import BILLING_TABLES
-from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, RUNS
+from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, REPORT_QUERIES, RUNS
 from ratemill.tables.usage import REJECTED_ROWS, REQUIRED_INPUT_COLUMNS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from ratemill.io.report_queries import ReportQuery
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP_WIDTH = 88
 GENERATED = "<!-- Made by make docs; edit the definitions instead. -->"
 
 PUBLISHED = (
-    CHARGES, *BILLING_TABLES, CLOSED_PERIODS, CHECKLIST, DOCUMENTS, EVENTS, USAGE, USAGE_FILES, REJECTED_ROWS, RUNS,
-    FINDINGS, COST_AND_USAGE[FOCUS_VERSIONS[0]],
+    CHARGES, *BILLING_TABLES, CLOSED_PERIODS, CHECKLIST, DOCUMENTS, EVENTS, USAGE, USAGE_FILES, REJECTED_ROWS,
+    UNPRICED_USAGE, RUNS, FINDINGS, REPORT_QUERIES, COST_AND_USAGE[FOCUS_VERSIONS[0]],
 )  # fmt: skip
 """Tables of the published database, besides those of the book."""
 
@@ -84,9 +86,14 @@ def _dictionary() -> Iterator[str]:
     yield ""
     for table in BOOK_TABLES:
         yield from _book_table(table)
+    yield "The following decide who sees what is billed, and who is told; they change no amount, and apply as they are"
+    yield "now. They are not published."
+    yield ""
+    for table in TABLES_THAT_RATE_NOTHING:
+        yield from _book_table(table)
     yield "## What you get: tables"
     yield ""
-    yield "In `published/billing.duckdb`, which has the tables of the book as well, as of the latest period."
+    yield "In `published/billing.duckdb`, which has the tables that are billed with as well, as of the latest period."
     yield "Also Parquet files in `published/parquet/`: " + _listed(t.name for t in (CHARGES, *BILLING_TABLES)) + "."
     yield ""
     for table in PUBLISHED:
@@ -94,6 +101,13 @@ def _dictionary() -> Iterator[str]:
     yield "## What you get: views"
     yield ""
     yield from _views()
+    yield "## What you get: reports with parameters"
+    yield ""
+    yield "Asked with `ratemill query` ([queries.md](queries.md)), as views can be as well."
+    yield ""
+    for report in shipped_report_queries():
+        if not report.is_view:
+            yield from _report(report)
     yield "## What you get: FOCUS exports"
     yield ""
     yield "Files of `ratemill export focus` ([exports.md](exports.md#focus))."
@@ -163,6 +177,8 @@ def _published_table(table: Table) -> Iterator[str]:
             'Unless `[output] publish_usage = "hour"`, a view of what charges know of usage:'
             " one row is what was used in one day (or hour, as charges are)."
         )
+    if table is COST_AND_USAGE[FOCUS_VERSIONS[0]]:
+        yield "There with `[output] publish_focus = true`."
     yield ""
     yield "| column | type | null | meaning |"
     yield "|---|---|---|---|"
@@ -181,20 +197,37 @@ def _views() -> Iterator[str]:
     with duckdb.connect(config={"autoload_known_extensions": False}) as connection:
         for table in (*PUBLISHED, *BOOK_TABLES):
             connection.execute(f'CREATE TABLE "{table.name}" ({table.duckdb_columns()})')
-        for path in sorted((ROOT / "sql" / "reports").glob("*.sql")):
-            query = path.read_text(encoding="utf-8")
-            said = query_comment(query)
-            yield f"### {path.stem}"
+        for report in shipped_report_queries():
+            if not report.is_view:
+                continue
+            yield f"### {report.name}"
             yield ""
-            yield f"{said['purpose'][0].upper()}{said['purpose'][1:]}"
-            yield f"One row is {said['grain']}"
+            yield f"{report.purpose[0].upper()}{report.purpose[1:]}"
+            yield f"One row is {report.grain}"
             yield ""
             yield "| column | type |"
             yield "|---|---|"
-            described = connection.sql(query)
+            described = connection.sql(report.text)
             for name, kind in zip(described.columns, described.types, strict=True):
                 yield f"| {name} | {str(kind).replace('TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ')} |"
             yield ""
+
+
+def _report(report: ReportQuery) -> Iterator[str]:
+    yield f"### {report.name}"
+    yield ""
+    yield f"{report.purpose[0].upper()}{report.purpose[1:]}"
+    yield f"One row is {report.grain}"
+    yield ""
+    yield "| parameter | value | default | meaning |"
+    yield "|---|---|---|---|"
+    for parameter in report.parameters:
+        default = "every month" if parameter.name in PERIOD_PARAMETERS else parameter.default or "none: to be given"
+        yield f"| {parameter.name} | {parameter.kind} | {default} | {parameter.meaning} |"
+    yield ""
+    if report.example is not None:
+        command, lines = report.example
+        yield from ["```text", f"$ {command}", *lines, "```", ""]
 
 
 def command_line() -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tomllib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ratemill.book.budgets import is_mailbox, quiet_hours
 from ratemill.errors import UsageError
 from ratemill.identifiers import ElectronicAddress, is_country
 from ratemill.invoicing.numbering import NumberPattern
@@ -148,6 +150,8 @@ class Output(_Section):
     prices: bool = False
     """Price pages: one of the public prices, and one for each payer with price lists of its own."""
     publish_usage: Literal["day", "hour"] = "day"
+    publish_focus: bool = False
+    """Whether the published database has a table of FOCUS rows: as many as charges, and several times as wide."""
 
 
 class Engine(_Section):
@@ -155,6 +159,89 @@ class Engine(_Section):
 
     memory: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")
     threads: int | None = Field(default=None, gt=0)
+
+
+class Smtp(_Section):
+    """The server that takes e-mails."""
+
+    host: str = ""
+    """Empty: no e-mails are sent; they wait."""
+    port: int = Field(default=587, gt=0, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    """none: in the clear, for a server on this machine; a password is never sent so."""
+    user: str = ""
+    password_env: str = ""
+    """Environment variable that holds the password."""
+    ca_file: str = ""
+    """PEM file of the authority of the server's certificate, relative to the workspace; empty: those of the system."""
+    timeout_seconds: int = Field(default=20, gt=0, le=600)
+
+
+class Webhook(_Section):
+    """A URL of somebody's that is told."""
+
+    url: str
+    secret_env: str
+    """Environment variable that holds the secret of the signature."""
+    allow_private: bool = False
+    """Whether the URL may be http, and its host this machine or one of a private network."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value) is None:
+            raise ValueError(f"{value!r} is no URL such as https://example.com/hooks, without user and password")
+        return value
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> Self:
+        if self.url.startswith("http:") and not self.allow_private:
+            raise ValueError("a URL on the internet begins with https; http is for private networks (allow_private)")
+        return self
+
+
+class Notify(_Section):
+    """Who sends notifications, how and when. Who gets which is in the book: subscriptions."""
+
+    sender: str = ""
+    """Address that e-mails come from, such as billing@example.com."""
+    language: str = "en"
+    """Language of e-mails (BCP 47) where a subscription names none."""
+    time_zone: str = ""
+    """IANA zone of quiet hours and digests; empty: that of ``[period]``."""
+    quiet: str = "off"
+    """Local hours in which nothing is sent, such as 22:00-07:00, where a subscription says nothing."""
+    digest: Literal["off", "daily"] = "off"
+    """daily: the e-mails of a day in one, where a subscription says nothing."""
+    digest_at: str = Field(default="08:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    """Local time from which a daily e-mail is sent."""
+    max_attempts: int = Field(default=12, gt=0, le=100)
+    """Attempts, over about three days, after which a notification is given up."""
+    webhooks: dict[str, Webhook] = Field(default_factory=dict)
+    """Name that subscriptions use → where to."""
+    chats: dict[str, str] = Field(default_factory=dict)
+    """Name that subscriptions use → environment variable that holds the Apprise URL, which is a secret."""
+    smtp: Smtp = Smtp()
+
+    @field_validator("sender")
+    @classmethod
+    def _is_mailbox(cls, value: str) -> str:
+        if value and not is_mailbox(value):
+            raise ValueError(f"{value!r} is no e-mail address such as billing@example.com")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value and not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+        return value
+
+    @field_validator("quiet")
+    @classmethod
+    def _is_quiet(cls, value: str) -> str:
+        quiet_hours(value)
+        return value
 
 
 class Config(_Section):
@@ -165,12 +252,13 @@ class Config(_Section):
     period: Period = Period()
     policy: Policy = Policy()
     output: Output = Output()
+    notify: Notify = Notify()
     engine: Engine = Engine()
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that can change a number or a document; memory, threads and places do not."""
+        """SHA-256 of everything that can change a number or a document; memory, threads, places and mail do not."""
         return hashlib.sha256(
-            self.model_dump_json(exclude={"engine": True, "usage": {"files": True}}).encode()
+            self.model_dump_json(exclude={"engine": True, "notify": True, "usage": {"files": True}}).encode()
         ).hexdigest()
 
     def rating_fingerprint(self) -> str:

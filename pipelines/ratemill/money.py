@@ -7,7 +7,7 @@ tests/unit/test_library_traps.py pins each behaviour this module leans on.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal, localcontext
 from functools import cache
 
 import polars as pl
@@ -46,6 +46,19 @@ def exact_cost(quantity: pl.Expr, unit_price: pl.Expr) -> pl.Expr:
     return quantity.cast(COST) * unit_price.cast(PRICE)
 
 
+def scaled_price(price: pl.Expr, factor: pl.Expr) -> pl.Expr:
+    """Price × factor (1.05: five percent more), rounded half-even once at 12 places; overflow raises."""
+    return price.cast(PRICE) * factor.cast(PRICE)
+
+
+def percent_of(part: Decimal, whole: Decimal, *, decimals: int = 1) -> Decimal | None:
+    """``part`` in percent of ``whole``, rounded half away from zero; None unless ``whole`` is above zero."""
+    if whole <= 0:
+        return None
+    with localcontext(prec=80):
+        return (part * 100 / whole).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+
+
 def convert_quantity(quantity: pl.Expr, divisor: pl.Expr) -> pl.Expr:
     """Usage quantity ÷ units per pricing unit, rounded half-even at 12 places."""
     return quantity.cast(QUANTITY) / divisor.cast(QUANTITY)
@@ -66,6 +79,36 @@ def round_to_minor_unit(value: pl.Expr, currency: pl.Expr, currencies: list[str]
     for code in currencies:
         rounded = pl.when(currency == code).then(round_half_up(value, minor_unit_decimals(code))).otherwise(rounded)
     return rounded
+
+
+def percent_of_amount(amount: Decimal, percent: Decimal) -> Decimal:
+    """Percent of an amount, exact: 80 percent of 12.50 is 10."""
+    with localcontext(prec=80):
+        return (amount * percent).scaleb(-2)
+
+
+def percent_reached(part: Decimal, whole: Decimal) -> Decimal:
+    """``part`` in percent of ``whole`` (above zero), to one decimal, rounded down: 99.99 is not yet all."""
+    with localcontext(prec=80):
+        return (part * 100 / whole).quantize(Decimal("0.1"), ROUND_FLOOR)
+
+
+def rounded_amount(value: Decimal, currency: str) -> Decimal:
+    """A number rounded half away from zero to the minor unit of ``currency``."""
+    with localcontext(prec=80):
+        return value.quantize(Decimal(1).scaleb(-minor_unit_decimals(currency)), ROUND_HALF_UP)
+
+
+def scaled(value: Decimal, part: Decimal, whole: Decimal) -> Decimal:
+    """``value`` × part ÷ whole, to 18 places; the value itself where the whole is zero."""
+    with localcontext(prec=80):
+        return (value * part / whole).quantize(Decimal(1).scaleb(-COST_DECIMALS)) if whole else value
+
+
+def part_by_days(cost: pl.Expr, days: pl.Expr, of_days: pl.Expr) -> pl.Expr:
+    """The part of a cost that ``days`` of ``of_days`` whole days bear, rounded half-even at 18 places."""
+    part = cost.cast(COST) * days.cast(COST) / of_days.cast(COST)
+    return pl.when(days >= of_days).then(cost.cast(COST)).otherwise(part)
 
 
 @cache

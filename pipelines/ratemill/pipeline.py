@@ -38,19 +38,28 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_run(
-    workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = "", in_doubt: bool = False
-) -> Iterator[Context]:
+    workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = "", in_doubt: bool = False,
+    read_only: bool = False, wait: float = 0,
+) -> Iterator[Context]:  # fmt: skip
     """Lock the workspace, clear away what killed runs left half-built, open its warehouse.
 
-    ``in_doubt``: for looking only, also into a warehouse that does not know what was issued.
+    Args:
+        workspace: the workspace.
+        progress: where steps are shown.
+        now: the clock.
+        command: what is at work, as others are told while they wait.
+        actor: who is at work.
+        in_doubt: for looking only, also into a warehouse that does not know what was issued.
+        read_only: open the warehouse so that nothing can change it. Still locked: a run that waits is told for whom.
+        wait: seconds to wait for another process to end its work.
 
     Raises:
         LockedError: another process is at work; the message names it.
         DataRefusedError: the warehouse does not know what was issued.
     """
-    with hold_lock(workspace.lock, command=command):
+    with hold_lock(workspace.lock, command=command, wait=wait):
         _clear_away(workspace)
-        with Warehouse.open(workspace.warehouse, workspace.config.engine) as warehouse:
+        with Warehouse.open(workspace.warehouse, workspace.config.engine, read_only=read_only) as warehouse:
             context = Context(workspace, warehouse, progress, now, actor)
             if not in_doubt:
                 refuse_lost_ledger(context)

@@ -106,6 +106,21 @@ class _LoggedStep:
         return {"step": self._name, "rows": self._rows or None, "seconds": seconds}
 
 
+class SilentProgress:
+    """Shows nothing: for steps that are parts of one that is shown."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @contextmanager
+    def step(self, name: str, *, total: int | None = None, unit: str = "") -> Iterator[Step]:
+        """Nothing but the block."""
+        yield _LoggedStep(name, total, unit)
+
+
 class TerminalProgress:
     """A bar per step on stderr, with files, rows and elapsed time; finished steps stay as one line each."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ratemill.frames import collect
+from ratemill.steps.publish import report_findings
 from ratemill.tables.invoices import INVOICES
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
         nothing_to_do=nothing_to_do,
         facts=facts,
         totals=_totals(context, str(period), str(period.shift(-1))),
-        findings=context.warehouse.findings(checked.run_id),
+        findings=(*context.warehouse.findings(checked.run_id), *report_findings(context)),
         out=workspace.relative(workspace.out(period)),
         published=workspace.relative(workspace.published_database),
         closed=context.warehouse.closed_period(period),

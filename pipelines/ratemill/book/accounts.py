@@ -113,7 +113,7 @@ def currencies_are_known(book: Book) -> list[Finding]:
     for table, column in (
         ("accounts", "currency"), ("prices", "currency"), ("fx_rates", "base"), ("fx_rates", "quote"),
         ("discounts", "currency"), ("commitments", "currency"), ("credits", "currency"), ("recurring", "currency"),
-        ("adjustments", "currency"),
+        ("adjustments", "currency"), ("budgets", "currency"),
     ):  # fmt: skip
         frame = book.frame(table)
         unknown = [code for code in frame[column].drop_nulls().unique() if not is_currency(code)]

@@ -24,6 +24,20 @@ from ratemill.book.accounts import (
     projects_are_at_one_account,
     time_zones_are_known,
 )
+from ratemill.book.budgets import (
+    budget_accounts_exist,
+    budget_amounts_fit_their_currency,
+    budget_currencies_are_invoiced,
+    budget_tags_have_a_key,
+    budgets_of_conditions_are_actual,
+    subscribed_budgets_exist,
+    subscribed_events_are_known,
+    subscribed_members_exist,
+    subscription_cells_can_be_read,
+    subscriptions_can_happen,
+    subscriptions_have_an_address,
+    thresholds_can_be_read,
+)
 from ratemill.book.deals import (
     accounts_of_deals_exist,
     accounts_of_deals_pay,
@@ -36,6 +50,19 @@ from ratemill.book.deals import (
     fee_skus_exist,
     prepaid_credits_have_no_scope,
     recurring_fees_have_a_name,
+)
+from ratemill.book.members import (
+    accounts_of_members_are_of_their_organization,
+    accounts_of_members_exist,
+    members_are_said_once,
+    members_see_something_named,
+    narrower_rows_add_something,
+    organizations_of_members_pay,
+    principals_are_names,
+    principals_are_written_alike,
+    projects_of_members_are_of_one_organization,
+    projects_of_members_exist,
+    projects_of_members_fit,
 )
 from ratemill.book.prices import (
     cap_is_not_below_minimum,
@@ -70,7 +97,7 @@ from ratemill.book.taxes import (
 )
 from ratemill.book.windows import window_days_are_known, window_times_are_known
 from ratemill.findings import Finding, capped
-from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.book import EVERY_BOOK_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +108,7 @@ if TYPE_CHECKING:
 def validities_run_forward(book: Book) -> list[Finding]:
     """A row that applies from an instant to another applies at least at the first: ``valid_from < valid_to``."""
     found: list[Finding] = []
-    for table in BOOK_TABLES:
+    for table in EVERY_BOOK_TABLE:
         if {"valid_from", "valid_to"} <= set(table.names):
             found += findings_for(
                 book.frame(table.name).filter(pl.col("valid_from") >= pl.col("valid_to")),
@@ -162,6 +189,31 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     credits_run_forward,
     prepaid_credits_have_no_scope,
     adjustment_periods_are_months,
+    # budgets and subscriptions
+    budget_accounts_exist,
+    budget_currencies_are_invoiced,
+    budget_amounts_fit_their_currency,
+    budget_tags_have_a_key,
+    budgets_of_conditions_are_actual,
+    thresholds_can_be_read,
+    subscribed_events_are_known,
+    subscribed_budgets_exist,
+    subscribed_members_exist,
+    subscriptions_can_happen,
+    subscriptions_have_an_address,
+    subscription_cells_can_be_read,
+    # members
+    principals_are_names,
+    principals_are_written_alike,
+    members_see_something_named,
+    organizations_of_members_pay,
+    accounts_of_members_exist,
+    accounts_of_members_are_of_their_organization,
+    projects_of_members_exist,
+    projects_of_members_are_of_one_organization,
+    projects_of_members_fit,
+    members_are_said_once,
+    narrower_rows_add_something,
     # every table
     validities_run_forward,
     rates_are_between_two_currencies,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import polars as pl
 
-from ratemill.tables.book import BOOK_TABLES, PRICES
+from ratemill.tables.book import BOOK_TABLES, BUDGETS, EVERY_BOOK_TABLE, MEMBERS, PRICES, SUBSCRIPTIONS
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 SOURCE_FILE = "source_file"
@@ -18,7 +18,12 @@ SOURCE_SCHEMA = pl.Schema({SOURCE_FILE: TEXT, SOURCE_ROW: pl.Int64, SOURCE_DEFAU
 """Where a row came from, behind the columns of the contract: the file as messages name it, the line an editor shows,
 and the columns the file left empty that got their default, each followed by a space."""
 
-_TABLES = {table.name: table for table in BOOK_TABLES}
+_TABLES = {table.name: table for table in EVERY_BOOK_TABLE}
+
+
+def without_rows(table: Table) -> pl.DataFrame:
+    """The frame of a table that has no file."""
+    return pl.DataFrame(schema={**table.polars_schema, **SOURCE_SCHEMA})
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,9 @@ class Book:
     adjustments: pl.DataFrame
     taxes: pl.DataFrame
     fx_rates: pl.DataFrame
+    members: pl.DataFrame = field(default_factory=partial(without_rows, MEMBERS))
+    budgets: pl.DataFrame = field(default_factory=partial(without_rows, BUDGETS))
+    subscriptions: pl.DataFrame = field(default_factory=partial(without_rows, SUBSCRIPTIONS))
 
     @classmethod
     def of(cls, **frames: pl.DataFrame) -> Book:
@@ -86,20 +94,18 @@ class Book:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the content: every value counts; file names, formats, row order and empty attributes do not."""
+        """Hash of what is billed by: every value counts; file names, formats, row order and empty attributes do not.
+
+        Nor do the tables of :data:`ratemill.tables.book.TABLES_THAT_RATE_NOTHING`.
+        """
         digest = hashlib.sha256()
-        for name in _TABLES:
-            digest.update(f"{name}:{self.table_sha256(name)}\n".encode())
+        for table in BOOK_TABLES:
+            digest.update(f"{table.name}:{self.table_sha256(table.name)}\n".encode())
         return digest.hexdigest()
 
     def table_sha256(self, table: str) -> str:
         """Hash of one table's content, as :attr:`sha256` is of all."""
         return _content_hash(self.frame(table), _TABLES[table])
-
-
-def without_rows(table: Table) -> pl.DataFrame:
-    """The frame of a table that has no file."""
-    return pl.DataFrame(schema={**table.polars_schema, **SOURCE_SCHEMA})
 
 
 def _completed(table: Table, frame: pl.DataFrame) -> pl.DataFrame:

@@ -44,7 +44,9 @@ def findings_for(
 def place(row: Row, suffix: str = "") -> str:
     """``book/prices.csv:12``, for naming a second row inside a message."""
     file, line = row[SOURCE_FILE + suffix], row[SOURCE_ROW + suffix]
-    return f"{file}:{line}" if file is not None else "another row"
+    if file is None:
+        return "another row"
+    return str(file) if line is None else f"{file}:{line}"
 
 
 def instant(value: datetime | None, *, empty: str) -> str:

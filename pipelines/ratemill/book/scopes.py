@@ -1,4 +1,4 @@
-"""Checks of scopes: which lines a discount, commitment or credit is for.
+"""Checks of scopes: which lines a discount, commitment, credit or budget is for.
 
 All columns of a scope that are given must hold. Services, SKUs and projects are compared with the book; regions are
 whatever usage says, and so are projects where the book lists none.
@@ -15,12 +15,12 @@ from ratemill.book import intervals
 from ratemill.book.rows import Row, findings_for, place, span
 from ratemill.findings import Finding, Severity
 from ratemill.period import is_time_zone
-from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.book import EVERY_BOOK_TABLE
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
 
-SCOPED = ("discounts", "commitments", "credits")
+SCOPED = ("discounts", "commitments", "credits", "budgets")
 """Tables with a scope."""
 WITH_PROJECT = (*SCOPED, "recurring", "adjustments")
 
@@ -30,8 +30,9 @@ _NOUNS = {
     "credits": "credit",
     "recurring": "recurring fee",
     "adjustments": "adjustment",
+    "budgets": "budget",
 }
-_KEYS = {table.name: table.key[0] for table in BOOK_TABLES}
+_KEYS = {table.name: table.key[0] for table in EVERY_BOOK_TABLE}
 
 _OF_SKUS = ["category", "service", "sku_ids", "excludes"]
 """Columns of a scope that choose among SKUs."""
@@ -140,6 +141,7 @@ _IN_VAIN = {
     "discounts": "so it would never take anything off",
     "commitments": "so no usage would count and its whole amount would be billed each month",
     "credits": "so it could never be used",
+    "budgets": "so nothing would ever count towards it",
 }
 
 

@@ -71,11 +71,30 @@ COMMANDS = (
     Command("credit-note", "ratemill.cli.credit:credit_note", "Credit an issued invoice, or a part of it."),
     Command("verify", "ratemill.cli.verify:verify", "Prove that what was billed is unchanged."),
     Command("diff", "ratemill.cli.diff:diff", "Show what changed between two runs of a period, and why."),
+    Command(
+        "explain",
+        "ratemill.cli.explain:explain",
+        "Explain a figure: from usage and price to rounding, discounts and tax.",
+    ),
+    Command(
+        "forecast",
+        "ratemill.cli.forecast:forecast",
+        "Show what a month is expected to cost at its end, with an interval.",
+    ),
+    Command(
+        "anomalies", "ratemill.cli.anomalies:anomalies", "Show unusual spend of a period, and the resources behind it."
+    ),
+    Command("simulate", "ratemill.cli.simulate:simulate", "Show what invoices would have been with other prices."),
     Command("export focus", "ratemill.cli.export:focus", "Write the FOCUS datasets of a period that has invoices."),
     Command("export prices", "ratemill.cli.export:prices", "Write price pages: everybody's, or one customer's."),
     Command("export workbook", "ratemill.cli.export:workbook", "Write the workbook of a period that has invoices."),
+    Command("export lines", "ratemill.cli.export:lines", "Write the invoice lines of a period that has invoices."),
+    Command("export member", "ratemill.cli.export:member", "Write what one member may see, and nothing else."),
     Command("export einvoice", "ratemill.cli.export:einvoice", "Write the e-invoices of a closed period."),
+    Command("alerts", "ratemill.cli.alerts:alerts", "Look at budgets and at what happened, and tell who subscribed."),
+    Command("notifications", "ratemill.cli.alerts:notifications", "Show what was sent, waits, or went wrong."),
     Command("sql", "ratemill.cli.sql:sql", "Query the published data with SQL, read-only."),
+    Command("query", "ratemill.cli.query:query", "Ask a report query of the published data."),
     Command("bench", "ratemill.cli.bench:bench", "Measure a run against the bare engine."),
     Command("status", "ratemill.cli.status:status", "Show what was run, and what is waiting."),
 )

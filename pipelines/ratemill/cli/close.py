@@ -70,6 +70,7 @@ def close(
     from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.progress import make_progress  # noqa: PLC0415
     from ratemill.steps.close import close as close_step  # noqa: PLC0415
+    from ratemill.steps.failures import failures_are_told  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     one, now, waivers, day = (
@@ -80,7 +81,7 @@ def close(
     )
     with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
         opened, progress, now=now, command=f"ratemill close --period {one}", actor=read_actor(by)
-    ) as context:  # fmt: skip
+    ) as context, failures_are_told(context, "close_blocked", [one]):  # fmt: skip
         closing = close_step(context, one, waivers=waivers, issue_date=day, check_only=check)
     stopped = check and closing.open_points
     code = ExitCode.DATA_REFUSED if stopped else ExitCode.DONE

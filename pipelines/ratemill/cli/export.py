@@ -21,6 +21,7 @@ from ratemill.cli.shared import (
     read_clock,
     read_instant,
     read_period,
+    read_periods,
 )
 
 
@@ -214,3 +215,98 @@ def prices(
         return
     for place in places:
         typer.echo(printable(place))
+
+
+def member(
+    principal: Annotated[
+        str, typer.Argument(metavar="PRINCIPAL", help="E-mail address or key name of book/members.csv.")
+    ],
+    period: PeriodOption,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            "--output",
+            metavar="DIR",
+            show_default=False,
+            help="Folder to make the export's folder in; else exports/members.",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="INSTANT",
+            show_default=False,
+            help="Who may see what at this instant (2026-11-01T00:00:00Z); else now.",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write what one member may see, and nothing else.
+
+    A folder with a DuckDB file, Parquet, CSV, FOCUS rows, cost reports and a workbook of the organizations, accounts
+    and projects that book/members.csv gives the member; for organizations also invoices with their documents. The
+    folder is DIR/PRINCIPAL/PERIOD, readable by its owner only, with a manifest.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.export_member import export_member  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    periods = read_periods(period)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(as_of), command=f"ratemill export member --period {period}",
+        actor=read_actor(None),
+    ) as context:  # fmt: skip
+        exported = export_member(context, principal, periods, to=to)
+    place = opened.relative(exported.folder)
+    if json:
+        finish({"folder": place, **exported.manifest}, json=True)
+        return
+    for grant in exported.scope.grants:
+        typer.echo(printable(f"{grant.role:<16} {grant}"))
+    rows = sum(facts.get("rows", 0) for name, facts in exported.manifest["files"].items() if name.endswith(".parquet"))
+    typer.echo(printable(f"{place}  {len(exported.manifest['files']):,} files, {rows:,} rows"))
+
+
+def lines(
+    period: PeriodOption,
+    file_format: Annotated[DatasetFormat, typer.Option("--format", help="Format of the file.")] = DatasetFormat.CSV,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FILE", show_default=False, help="The file; else exports/lines-PERIOD with its ending."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "text",
+) -> None:
+    """Write the invoice lines of a period that has invoices.
+
+    One file, CSV or Parquet, with every id and every digit: each line with number, dates and payer of its invoice.
+    Credit notes issued by hand in the months are included. The sum of net_amount is what the invoices add up to
+    before tax.
+    """
+    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.export_lines import export_lines  # noqa: PLC0415
+
+    opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
+    periods = read_periods(period)
+    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
+        opened, progress, now=read_clock(None), command=f"ratemill export lines --period {period}",
+        actor=read_actor(None),
+    ) as context:  # fmt: skip
+        exported = export_lines(context, periods, file_format=file_format.value, to=to)
+    place = opened.relative(exported.file)
+    if json:
+        finish({"file": place, "rows": exported.rows, "net_amount": exported.totals}, json=True)
+        return
+    sums = ", ".join(f"{amount} {currency}" for currency, amount in exported.totals.items())
+    typer.echo(printable(f"{place}  {exported.rows:,} lines, {sums or 'nothing'} before tax"))

@@ -46,14 +46,18 @@ def run(
     from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.cli.page import print_page  # noqa: PLC0415
     from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.failures import failures_are_told, tell_failure  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     periods, now = read_periods(period), read_clock(as_of)
     with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
         opened, progress, now=now, command=f"ratemill run --period {period}", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    ) as context, failures_are_told(context, "run_failed", periods):  # fmt: skip
         loaded, summaries = pipeline.run(context, periods)
-    refused = loaded.refused
+        refused = loaded.refused
+        if refused:
+            told = "usage files were refused; the rest was billed"
+            tell_failure(context, "run_failed", periods, told, refused, outlasts_runs=True)
     code = ExitCode.DATA_REFUSED if refused else ExitCode.DONE
     if json:
         finish(

@@ -89,7 +89,9 @@ def simulate(
     quiet: QuietOption = False,
     log_format: LogFormatOption = "text",
 ) -> None:
-    """Show what invoices would have been with other prices, discounts, commitments or taxes.
+    """Show what invoices would have been with other prices.
+
+    Or other discounts, commitments or taxes.
 
     Each month is taken as it was drafted or issued, and once more with what is different. Nothing is billed, and
     nothing in the workspace changes.

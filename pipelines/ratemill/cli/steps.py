@@ -18,6 +18,7 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
+    printable,
     read_actor,
     read_clock,
     read_period,
@@ -216,8 +217,11 @@ def publish(
     Holds every period that has invoices.
     """
     from ratemill.steps.publish import publish as publish_step  # noqa: PLC0415
+    from ratemill.steps.publish import report_findings  # noqa: PLC0415
 
     with _working("ratemill publish", workspace, None, json=json, quiet=quiet, log_format=log_format) as context:
         publish_step(context)
         path = context.workspace.relative(context.workspace.published_database)
-    _say(path, {"published": path}, json=json)
+        findings = report_findings(context)
+    lines = [path, *(f"  {finding.severity.value}: {printable(str(finding))}" for finding in findings)]
+    _say("\n".join(lines), {"published": path, "findings": [f.as_dict() for f in findings]}, json=json)

@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 from ratemill.book.model import SOURCE_DEFAULTS, SOURCE_FILE, SOURCE_ROW, Book, without_rows
 from ratemill.findings import Finding, Severity, capped, errors
 from ratemill.money import plain_decimal
-from ratemill.tables.book import BOOK_TABLES, REQUIRED_BOOK_TABLES
+from ratemill.tables.book import EVERY_BOOK_TABLE, REQUIRED_BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _FORMATS = (".csv", ".parquet")
 _OTHER_SHEETS = (".xlsx", ".xls", ".ods", ".tsv")
@@ -68,22 +68,59 @@ def read_book(folder: Path, *, time_zone: str) -> tuple[Book | None, list[Findin
         ]
     files, found = _files(folder)
     frames: dict[str, pl.DataFrame] = {}
-    for table in BOOK_TABLES:
+    for table in EVERY_BOOK_TABLE:
         path = files.get(table.name)
         if path is None:
             continue
-        label = f"{folder.name}/{path.name}"
-        sheet, problems = _read_csv(path, table, label) if path.suffix.lower() == ".csv" else _read_parquet(path, label)
+        frame, problems = _read_table(path, table, folder.name, time_zone)
         found += problems
-        if sheet is None:
-            continue
-        frame, problems = _typed(sheet, table, ZoneInfo(time_zone))
-        found += sorted(problems, key=lambda finding: finding.row or 0)
-        frames[table.name] = frame
+        if frame is not None:
+            frames[table.name] = frame
     found = capped(found)
     if errors(found):
         return None, found
-    return Book(**{table.name: frames.get(table.name, without_rows(table)) for table in BOOK_TABLES}), found
+    return Book(**{table.name: frames.get(table.name, without_rows(table)) for table in EVERY_BOOK_TABLE}), found
+
+
+def read_book_table(path: Path, table: Table, *, time_zone: str) -> tuple[pl.DataFrame | None, list[Finding]]:
+    """One table from a file of any name, as :func:`read_book` reads it, and its mistakes; findings name ``path``.
+
+    Returns:
+        The table, or None if any finding is an error; and the findings, at most 20 per rule.
+    """
+    label = str(path)
+    if path.suffix.lower() not in _FORMATS:
+        return None, [
+            _error("book.format", "the file is not read; expected CSV or Parquet", "save it as CSV UTF-8", label)
+        ]
+    sheet, found = _read_csv(path, table, label) if path.suffix.lower() == ".csv" else _read_parquet(path, label)
+    frame = None
+    if sheet is not None:
+        frame, problems = _typed(sheet, table, ZoneInfo(time_zone))
+        found += sorted(problems, key=lambda finding: finding.row or 0)
+    found = capped(found)
+    return None if errors(found) else frame, found
+
+
+def read_tables(folder: Path, tables: Sequence[Table], *, time_zone: str) -> dict[str, pl.DataFrame]:
+    """Some tables of a book whose others may be wrong, by name; one that is not as it should be has no rows."""
+    files = _files(folder)[0] if folder.is_dir() else {}
+    found = {}
+    for table in tables:
+        path = files.get(table.name)
+        frame, problems = _read_table(path, table, folder.name, time_zone) if path else (None, [])
+        found[table.name] = without_rows(table) if frame is None or errors(problems) else frame
+    return found
+
+
+def _read_table(path: Path, table: Table, folder: str, time_zone: str) -> tuple[pl.DataFrame | None, list[Finding]]:
+    """A file as the frame of its table, none where it can't be read at all; and its mistakes."""
+    label = f"{folder}/{path.name}"
+    sheet, found = _read_csv(path, table, label) if path.suffix.lower() == ".csv" else _read_parquet(path, label)
+    if sheet is None:
+        return None, found
+    frame, problems = _typed(sheet, table, ZoneInfo(time_zone))
+    return frame, [*found, *sorted(problems, key=lambda finding: finding.row or 0)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +138,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     """The file of each table, and what is wrong with the folder's list of files."""
     found: list[Finding] = []
     files: dict[str, Path] = {}
-    names = [table.name for table in BOOK_TABLES]
+    names = [table.name for table in EVERY_BOOK_TABLE]
     for path in sorted(folder.iterdir()):
         label = f"{folder.name}/{path.name}"
         suffix = path.suffix.lower()
@@ -144,7 +181,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
             f"create it with the columns {', '.join(column.name for column in table.columns if _is_required(column))}",
             f"{folder.name}/{table.name}.csv",
         )
-        for table in BOOK_TABLES
+        for table in EVERY_BOOK_TABLE
         if table.name in REQUIRED_BOOK_TABLES and table.name not in given
     ]
     return files, found

@@ -20,7 +20,16 @@ from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 from ratemill.tables.invoices import BILLING_TABLES, CREDIT_LEDGER, Billed
-from ratemill.tables.runs import CHECKLIST, CLOSED_PERIODS, DOCUMENTS, EVENTS, FINDINGS, NUMBER_SERIES, RUNS
+from ratemill.tables.runs import (
+    CHECKLIST,
+    CLOSED_PERIODS,
+    DOCUMENTS,
+    EVENTS,
+    FINDINGS,
+    NOTIFICATIONS,
+    NUMBER_SERIES,
+    RUNS,
+)
 from ratemill.tables.usage import (
     BOOK_REJECTS,
     REJECTED_ROWS,
@@ -33,7 +42,7 @@ from ratemill.tables.usage import (
 from ratemill.usage.duplicates import settle_duplicates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ratemill.book.model import Book
@@ -43,7 +52,7 @@ if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
     from ratemill.usage.intake import Intake
 
-FORMAT = 3
+FORMAT = 4
 """Layout of the warehouse; another number is refused, never guessed at."""
 
 _SERIES = Table(
@@ -73,7 +82,7 @@ _PENDING = Table(
 _TABLES: dict[str, tuple[Table, ...]] = {
     "raw": (USAGE_FILES, _SERIES, _STORED_USAGE, USAGE_REJECTS, BOOK_REJECTS, USAGE_DUPLICATES, _PENDING),
     "billing": BILLING_TABLES,
-    "ops": (RUNS, FINDINGS, CLOSED_PERIODS, CHECKLIST, NUMBER_SERIES, DOCUMENTS, EVENTS),
+    "ops": (RUNS, FINDINGS, CLOSED_PERIODS, CHECKLIST, NUMBER_SERIES, DOCUMENTS, EVENTS, NOTIFICATIONS),
 }
 _IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
 
@@ -89,13 +98,17 @@ class Warehouse:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, engine: Engine) -> Iterator[Warehouse]:
+    def open(cls, path: Path, engine: Engine, *, read_only: bool = False) -> Iterator[Warehouse]:
         """Open, or create with its tables.
 
+        ``read_only``: the file stays as it is to the last byte; temporary tables are made all the same.
+
         Raises:
-            UsageError: when the file is no warehouse of this version.
+            UsageError: when the file is no warehouse of this version, or is to be read only and not there.
             TemporaryError: when the disk is full or another process has it open.
         """
+        if read_only and not path.exists():
+            raise UsageError(f"{path} is not there: nothing was billed yet → run: ratemill run --period YYYY-MM")
         make_private_folder(path.parent)
         spill = path.parent / "spill"
         shutil.rmtree(spill, ignore_errors=True)  # a killed run leaves its spilled data, and nobody reads it again
@@ -115,9 +128,12 @@ class Warehouse:
             with staged_file(path) as staged, _connected(staged, config) as connection:
                 warehouse = cls(connection)
                 warehouse._create_tables(staged)
-        with _connected(path, config) as connection:
+        with _connected(path, config, read_only=read_only) as connection:
             warehouse = cls(connection)
-            warehouse._create_tables(path)
+            if read_only:
+                warehouse._refuse_other_format(path)
+            else:
+                warehouse._create_tables(path)
             yield warehouse
 
     def _create_tables(self, path: Path) -> None:
@@ -134,11 +150,15 @@ class Warehouse:
             version = self._row("SELECT max(version) FROM ops.format")
             if version is None or version[0] is None:
                 self._connection.execute("INSERT INTO ops.format VALUES (?)", [FORMAT])
-            elif version[0] != FORMAT:
-                raise UsageError(
-                    f"{path} has layout {version[0]}, this version of ratemill needs {FORMAT}"
-                    " → use the version that wrote it, or move the state folder away and run again"
-                )
+            self._refuse_other_format(path)
+
+    def _refuse_other_format(self, path: Path) -> None:
+        version = self._row("SELECT max(version) FROM ops.format")
+        if version is None or version[0] != FORMAT:
+            raise UsageError(
+                f"{path} has layout {version[0] if version else None}, this version of ratemill needs {FORMAT}"
+                " → use the version that wrote it, or move the state folder away and run again"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -362,6 +382,52 @@ class Warehouse:
         """What a shard's series with increments, or hour by hour, bill: series_id, cell, hour (or empty), billable."""
         return self.frame(f"SELECT * FROM billable_usage {_OF_SHARD}", {"shard": shard})
 
+    def frame_over(self, query: str, parameters: dict[str, Any], **frames: pl.DataFrame) -> pl.DataFrame:
+        """Result of a query that also reads ``frames``, by their names; see :meth:`frame`."""
+        with self._registered(**frames):
+            return self.frame(query, parameters)
+
+    @contextmanager
+    def expecting(
+        self, period: BillingPeriod, before: datetime, expected: Iterable[pl.DataFrame]
+    ) -> Iterator[pl.DataFrame]:
+        """Inside, ``raw.usage`` is what ``period`` used before an instant, and what is ``expected`` after it.
+
+        It lies in a database in memory of its own, which also is all that the names of tables reach, so that nothing
+        can be written to the ledger meanwhile. ``expected``: frames of series_id, usage_start, quantity. Yields the one
+        row of USAGE_FILES that all of it counts as coming from.
+        """
+        row = self._row("SELECT current_catalog()")
+        ledger = f'"{row[0] if row else ""}"'
+        view = sql("raw/usage_with_expected").replace("FROM warehouse.", f"FROM {ledger}.")
+        view = view.replace("JOIN warehouse.", f"JOIN {ledger}.")
+        view = view.replace("$widest_start", _literal(period.widest_start))
+        view = view.replace("$before", _literal(min(before, period.widest_end)))
+        self._connection.execute("ATTACH ':memory:' AS imagined (READ_WRITE)")
+        try:
+            self._connection.execute("USE imagined")
+            self._connection.execute("CREATE SCHEMA raw")
+            columns = "series_id INTEGER NOT NULL, usage_start TIMESTAMPTZ NOT NULL, quantity DECIMAL(38,12) NOT NULL"
+            self._connection.execute(f"CREATE TABLE expected_usage ({columns})")
+            for frame in expected:
+                with self._registered(incoming=frame):
+                    self._connection.execute(
+                        "INSERT INTO expected_usage SELECT series_id, usage_start, quantity FROM incoming"
+                    )
+            self._connection.execute(f"CREATE VIEW raw.usage AS {view}")
+            self._connection.execute(f"CREATE VIEW raw.series AS SELECT * FROM {ledger}.raw.series")
+            self._connection.execute(f"CREATE TABLE raw.usage_duplicates ({USAGE_DUPLICATES.duckdb_columns()})")
+            counted = self._row("SELECT count(*) FROM raw.usage")
+            rows = counted[0] if counted else 0
+            file = {
+                **dict.fromkeys(USAGE_FILES.names),
+                "file_id": 0, "rows_in": rows, "rows_filtered": 0, "rows_accepted": rows, "rows_rejected": 0,
+            }  # fmt: skip
+            yield pl.DataFrame([file], schema=USAGE_FILES.polars_schema)
+        finally:
+            self._connection.execute(f"USE {ledger}")
+            self._connection.execute("DETACH imagined")
+
     def replace_book_rejects(self, unknown: pl.DataFrame, period: BillingPeriod) -> None:
         """Keep the rows of ``usage_of_period`` whose series the book does not know, in place of the former ones.
 
@@ -396,14 +462,23 @@ class Warehouse:
         on_invoice = "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period = $period AND origin = 'run')"
         return Billed.of(self.table("billing", table, on_invoice, {"period": str(period)}) for table in BILLING_TABLES)
 
+    def credit_notes_by_hand(self, period: BillingPeriod) -> Billed:
+        """Credit notes made by hand that were issued in the calendar month, whichever month they are about."""
+        issued = (
+            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE origin = 'hand'"
+            " AND issue_date BETWEEN $first AND $last)"
+        )
+        days = {"first": period.first_day, "last": period.last_day}
+        return Billed.of(self.table("billing", table, issued, days) for table in BILLING_TABLES)
+
     def issued_for(self, period: BillingPeriod | str, *, before: BillingPeriod | None = None) -> Billed:
         """Every issued document of a run that bills ``period`` or corrects it; credit notes by hand are left out.
 
-        ``before``: only documents of earlier periods than this one.
+        ``before``: only documents that were issued before those of this period; all, while it is open.
         """
         where = (
             "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE origin = 'run' AND status = 'issued'"
-            " AND ($before IS NULL OR period < $before) AND (period = $period OR invoice_id IN"
+            f" AND period IN ({_closed_before('$before')}) AND (period = $period OR invoice_id IN"
             " (SELECT invoice_id FROM billing.invoice_lines WHERE corrects_period = $period)))"
         )
         values = {"period": str(period), "before": None if before is None else str(before)}
@@ -425,21 +500,19 @@ class Warehouse:
         text = closed.select("period", "run_id").sort("period").write_csv() + drawn.write_csv()
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def credits_drawn(self, before: BillingPeriod) -> pl.DataFrame:
-        """credit_id, amount: what the invoices of earlier periods, drafts included, use of each credit.
+    def credits_drawn(self, before: BillingPeriod, *, and_by_it: bool = False) -> pl.DataFrame:
+        """credit_id, amount: what was used of each credit before the invoices of a period were made.
 
-        And what later ones use that were closed first: usage may arrive for a month that had none.
+        By the periods that were closed before it, earlier or later ones; while it is open, by earlier drafts as well.
+        ``and_by_it``: with what its own invoices use.
         """
-        closed_first = (
-            "SELECT period FROM ops.closed_periods WHERE closed_at < coalesce("
-            "(SELECT closed_at FROM ops.closed_periods WHERE period = $period), 'infinity'::TIMESTAMPTZ)"
-        )
         drawn = self.table(
             "billing",
             CREDIT_LEDGER,
-            "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period < $period"
-            f" OR (period > $period AND period IN ({closed_first})))",
-            {"period": str(before)},
+            f"invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE period IN ({_closed_before('$period')})"
+            " OR (period < $period AND NOT EXISTS (FROM ops.closed_periods WHERE period = $period))"
+            " OR ($and_by_it AND period = $period))",
+            {"period": str(before), "and_by_it": and_by_it},
         )
         return drawn.group_by("credit_id").agg(pl.col("amount").sum()).sort("credit_id")
 
@@ -459,6 +532,11 @@ class Warehouse:
     def closed_periods(self) -> pl.DataFrame:
         """Every closed period, oldest first (rows of CLOSED_PERIODS)."""
         return self.table("ops", CLOSED_PERIODS).sort("period")
+
+    def order_of_closing(self) -> list[str]:
+        """Every closed period, in the order in which they were closed: usage may arrive for a month that had none."""
+        acts = self.table("ops", EVENTS, "act = 'closed'").sort("sequence")
+        return acts["period"].to_list()
 
     def advance_run(self, run_id: str, status: str, finished_at: datetime, summary: str) -> None:
         """Note how far a run came."""
@@ -565,10 +643,21 @@ class Warehouse:
                 self._connection.unregister(name)
 
 
+def _closed_before(period: str) -> str:
+    """Periods that were closed before the one that this parameter names; all, where it is open or null.
+
+    By the audit log: a month that had no usage at first may be closed after a later one, at the same time of the clock.
+    """
+    return (
+        "SELECT period FROM ops.events WHERE act = 'closed' AND sequence <"
+        f" ALL (SELECT sequence FROM ops.events WHERE act = 'closed' AND period = {period})"
+    )
+
+
 @contextmanager
-def _connected(path: Path, config: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connected(path: Path, config: dict[str, Any], *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        connection = duckdb.connect(str(path), config=config)
+        connection = duckdb.connect(str(path), read_only=read_only, config=config)
     except duckdb.IOException as error:
         if names_full_disk(str(error)):
             raise TemporaryError(

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ratemill.resources import shipped
-from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.book import EVERY_BOOK_TABLE
 from ratemill.workspace import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -18,5 +18,5 @@ def write_empty(folder: Path) -> None:
     for part in ("book", "usage"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(shipped("data/sample") / "empty" / CONFIG_FILE, folder / CONFIG_FILE)
-    for table in BOOK_TABLES:
+    for table in EVERY_BOOK_TABLE:
         (folder / "book" / f"{table.name}.csv").write_text(",".join(table.names) + "\n", encoding="utf-8")

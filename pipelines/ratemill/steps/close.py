@@ -205,6 +205,7 @@ def _evidence(context: Context, checked: Checked, drafts: Billed, loaded: Loaded
         unpriced=ChargeStore(context.workspace.charges).unpriced(period, checked.run_id),
         billed=drafts,
         last_month=warehouse.billed(period.shift(-1)).invoices,
+        seller=config.seller,
         accounts=checked.book.accounts,
         max_total_change=config.policy.max_total_change,
         findings=warnings,

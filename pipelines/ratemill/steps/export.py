@@ -15,11 +15,12 @@ from ratemill.insight.focus import FocusDatasets, FocusLedger
 from ratemill.io.atomic import StagedFolder
 from ratemill.io.charge_store import ChargeStore
 from ratemill.io.focus_files import FocusSchema, dataset_writer, is_export, write_manifest, write_metadata
+from ratemill.steps.inputs import seller_of
 from ratemill.steps.overflow import largest_charge
 from ratemill.steps.report import corrected_invoices
 from ratemill.tables.book import BOOK_TABLES
+from ratemill.tables.charges import CHARGES
 from ratemill.tables.focus import DATASETS
-from ratemill.tables.invoices import Billed
 from ratemill.tables.runs import EVENTS
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ratemill.io.focus_files import FileFormat
     from ratemill.period import BillingPeriod
     from ratemill.steps.context import Context
+    from ratemill.tables.invoices import Billed
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,15 @@ def focus_ledger(context: Context, period: BillingPeriod) -> FocusLedger:
     closed = warehouse.closed_period(period)
     drafted = warehouse.table("ops", EVENTS, "act = 'drafted' AND period = $period", {"period": str(period)})
     recorded: datetime = closed["closed_at"] if closed is not None else run["finished_at"]
+    seller = seller_of(run, context.config.seller)
     return FocusLedger(
         billed=billed,
         run_id=run["run_id"],
         book=Book.of(**{table.name: warehouse.book_table(table, run["book_sha256"]) for table in BOOK_TABLES}),
         period=period,
         time_zone=context.config.period.time_zone,
-        provider=context.config.seller.name,
-        payment_terms_days=context.config.seller.payment_terms_days,
+        provider=seller.name,
+        payment_terms_days=seller.payment_terms_days,
         opened_at=min([recorded, *drafted["at"].to_list()]),
         recorded_at=recorded,
         closed=closed is not None,
@@ -118,15 +121,7 @@ def focus_ledger(context: Context, period: BillingPeriod) -> FocusLedger:
 def billed_with_credit_notes(context: Context, period: BillingPeriod) -> Billed:
     """What the period's run billed, and the credit notes by hand that were issued in the calendar month."""
     warehouse = context.warehouse
-    by_hand = (
-        "invoice_id IN (SELECT invoice_id FROM billing.invoices WHERE origin = 'hand'"
-        " AND issue_date BETWEEN $first AND $last)"
-    )
-    days = {"first": period.first_day, "last": period.last_day}
-    run = warehouse.billed(period)
-    return Billed.of(
-        pl.concat([rows, warehouse.table("billing", table, by_hand, days)]) for table, rows in run.frames()
-    )
+    return warehouse.billed(period).together_with(warehouse.credit_notes_by_hand(period))
 
 
 def _facts(ledger: FocusLedger, version: str) -> dict[str, Any]:
@@ -144,19 +139,28 @@ def _facts(ledger: FocusLedger, version: str) -> dict[str, Any]:
     }
 
 
+class TooLargeForFocusError(DataRefusedError):
+    """An amount does not fit into the columns of FOCUS."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; nothing was exported → bill in a larger unit of the currency")
+        self.what = what
+        """What does not fit, and where to look for it."""
+
+
 @contextmanager
 def refused_when_too_large(charges: list[pl.LazyFrame]) -> Iterator[None]:
     """Tell an overflow as what it is.
 
     Raises:
-        DataRefusedError: in place of the overflow.
+        TooLargeForFocusError: in place of the overflow.
     """
     try:
         yield
-    except pl.exceptions.ComputeError as error:
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
         if "decimal" not in str(error).lower():
             raise
-        raise DataRefusedError(
-            "a list or contracted cost does not fit into DECIMAL(38,24), which ends at 10^14; nothing was exported."
-            f" {largest_charge(pl.concat(charges))} → bill in a larger unit of the currency"
+        where = largest_charge(pl.concat([CHARGES.empty().lazy(), *charges]))
+        raise TooLargeForFocusError(
+            f"an amount does not fit into DECIMAL(38,24), which ends at 10^14. {where}"
         ) from None

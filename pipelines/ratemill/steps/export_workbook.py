@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def export_workbook(context: Context, period: BillingPeriod, *, to: Path | None) -> list[Path]:
     """Write the workbook of a period, and Parquet files of tables that are too long for a sheet, beside it.
 
-    Unlike ``out/<period>/workbook.xlsx``, which shows what the period's run billed, it has the credit notes that were
-    issued by hand in the calendar month, too. The files, the workbook first.
+    It has the credit notes that were issued by hand in the calendar month, too, as ``out/<period>/workbook.xlsx`` has
+    those that were issued before it was made. The files, the workbook first.
 
     Args:
         context: the workspace.

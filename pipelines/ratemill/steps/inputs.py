@@ -21,6 +21,9 @@ from ratemill.tables.runs import RUNS
 from ratemill.tables.usage import BOOK_REJECTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratemill.config import Seller
     from ratemill.io.warehouse import Warehouse
     from ratemill.steps.context import Context
 
@@ -34,9 +37,23 @@ def inputs_of(context: Context, book: Book, files: pl.DataFrame, period: Billing
         **rating_inputs(context, book, files, period),
         "credits": book.table_sha256("credits"),
         "configuration": context.config.fingerprint(),
+        "seller": context.config.seller.model_dump(mode="json", include=_KEPT_OF_SELLER),
         "ledger": context.warehouse.ledger_fingerprint(period),
         "corrections": periods_to_correct(context, book, period),
     }
+
+
+_KEPT_OF_SELLER = {"name", "payment_terms_days"}
+_TOLD_ELSEWHERE = ("usage_elsewhere", "seller")
+"""Inputs that others hold already: they add nothing to the key."""
+
+
+def seller_of(run: Mapping[str, Any], now: Seller) -> Seller:
+    """The seller as a run's documents name it: what ``[seller]`` says ``now`` is for later months.
+
+    ``run``: its row of RUNS.
+    """
+    return now.model_copy(update=json.loads(run["inputs"]).get("seller", {}))
 
 
 def rating_inputs(context: Context, book: Book, files: pl.DataFrame, period: BillingPeriod) -> dict[str, Any]:
@@ -88,9 +105,28 @@ def rating_key(inputs: dict[str, Any], period: BillingPeriod) -> str:
     )
 
 
+def changed_rating_inputs(then: dict[str, Any], now: dict[str, Any], period: BillingPeriod) -> list[str]:
+    """What the usage of ``period`` is rated from and is not what it was, in words; nothing where all is the same."""
+    old, new = (
+        {sha256: name for name, sha256 in inputs["usage"].items() if name not in inputs["usage_elsewhere"]}
+        for inputs in (then, now)
+    )
+    told = [f"usage file {old[sha256]}: its content is no longer loaded" for sha256 in {*old} - {*new}]
+    told += [f"usage file {new[sha256]}: it came or changed since" for sha256 in {*new} - {*old}]
+    if then["record_ids"] != now["record_ids"]:
+        told.append("records of the same record_id came in files of other months since")
+    if then["rating_configuration"] != now["rating_configuration"]:
+        told.append("ratemill.toml: [usage] or [period] is not what it was")
+    if then["code"] != now["code"]:
+        told.append(f"ratemill {then['code']} made it, this is {now['code']}")
+    if not told and rating_key(then, period) != rating_key(now, period):
+        told.append("the book")
+    return sorted(told)
+
+
 def input_key(inputs: dict[str, Any], period: BillingPeriod) -> str:
     """SHA-256 of all inputs: equal keys, equal results."""
-    named = {name: value for name, value in inputs.items() if name != "usage_elsewhere"}
+    named = {name: value for name, value in inputs.items() if name not in _TOLD_ELSEWHERE}
     return _sha256({**named, "period": str(period), "usage": sorted(inputs["usage"].values())})
 
 
@@ -124,11 +160,12 @@ def settled_periods(warehouse: Warehouse) -> dict[str, Settled]:
         ).iter_rows(named=True)
     }  # fmt: skip
     settled: dict[str, Settled] = {}
+    run_of: dict[str, dict[str, Any]] = {}
     for row in closed.iter_rows(named=True):
-        run = runs[row["run_id"]]
+        run = run_of[row["period"]] = runs[row["run_id"]]
         settled[row["period"]] = Settled(row["rating_key"], run["code_version"], run["book_sha256"], run["run_id"])
-    for row in closed.iter_rows(named=True):
-        run = runs[row["run_id"]]
+    for name in warehouse.order_of_closing():  # the last correction counts
+        run = run_of[name]
         for period, key in json.loads(run["inputs"]).get("corrections", {}).items():
             settled[period] = Settled(key, run["code_version"], run["book_sha256"], f"{period}-{key[:12]}")
     return settled

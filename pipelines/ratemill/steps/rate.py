@@ -58,7 +58,7 @@ def rate(context: Context, checked: Checked) -> Rated:
         facts = store.facts(period, run_id)
         unpriced = store.unpriced(period, run_id)
         step.done(f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records")
-    _refuse_rejects(context, checked, facts)
+    refuse_rejects(context, checked, facts)
     if not facts["rows_billed"] and not billed_without_usage(context, checked.book, period, checked.inputs):
         store.remove(period, run_id)
         raise NothingToBillError(
@@ -204,7 +204,12 @@ def _seen(value: str | None) -> str:
     return f"{shown!r} "
 
 
-def _refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -> None:
+def refuse_rejects(context: Context, checked: Checked, facts: dict[str, Any]) -> None:
+    """Refuse a period of which too many rows are rejected.
+
+    Raises:
+        DataRefusedError: more than ``[policy] max_rejected_share`` allows.
+    """
     period = checked.period
     considered = facts["rows_in"] - facts["rows_filtered"]
     limit = context.config.policy.max_rejected_share
@@ -223,17 +228,7 @@ def _unpriced_findings(context: Context, unpriced: pl.DataFrame, period: Billing
         (context.workspace.root / name).unlink(missing_ok=True)
         return ()
     blocking = context.config.policy.unpriced == "block"
-    findings = tuple(
-        Finding(
-            Severity.ERROR if blocking else Severity.WARNING,
-            "usage.unpriced",
-            f"account {row['account_id']}: {row['quantity'].normalize():f} {row['usage_unit']} of {row['sku_id']} from"
-            f" {row['first_usage']:%Y-%m-%d %H:%M} to {row['last_usage']:%Y-%m-%d %H:%M} UTC"
-            f" ({row['records']:,} records) have no price: {row['reason']}",
-            "add a price to book/prices.csv, or correct its currency, region or validity",
-        )
-        for row in unpriced.iter_rows(named=True)
-    )
+    findings = unpriced_findings(unpriced, severity=Severity.ERROR if blocking else Severity.WARNING)
     write_file(context.workspace.root / name, spreadsheet_csv(unpriced))
     if blocking:
         raise DataRefusedError(
@@ -242,3 +237,18 @@ def _unpriced_findings(context: Context, unpriced: pl.DataFrame, period: Billing
             findings=findings,
         )
     return findings
+
+
+def unpriced_findings(unpriced: pl.DataFrame, *, severity: Severity) -> tuple[Finding, ...]:
+    """One finding per row of UNPRICED."""
+    return tuple(
+        Finding(
+            severity,
+            "usage.unpriced",
+            f"account {row['account_id']}: {row['quantity'].normalize():f} {row['usage_unit']} of {row['sku_id']} from"
+            f" {row['first_usage']:%Y-%m-%d %H:%M} to {row['last_usage']:%Y-%m-%d %H:%M} UTC"
+            f" ({row['records']:,} records) have no price: {row['reason']}",
+            "add a price to book/prices.csv, or correct its currency, region or validity",
+        )
+        for row in unpriced.iter_rows(named=True)
+    )

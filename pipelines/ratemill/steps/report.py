@@ -83,6 +83,7 @@ def report(context: Context, checked: Checked, rated: Rated) -> int:
                 "previous_run_id": previous_run,
                 "files": hashes,
                 "issued": issued or {},
+                "credit_notes": _notes_issued(context, checked.period),
             }
             text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -108,16 +109,26 @@ def require_invoiced(context: Context, checked: Checked) -> None:
 
 
 def is_reported(context: Context, checked: Checked) -> bool:
-    """Whether ``out/<period>`` holds the documents of this very run, those issued included."""
+    """Whether ``out/<period>`` shows this very run, all that was issued, and each credit note by hand of the month."""
     try:
         manifest = json.loads((context.workspace.out(checked.period) / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     previous = context.warehouse.current_run(checked.period.shift(-1))
-    expected = (checked.run_id, previous["run_id"] if previous else None, issued_files(context, checked.period) or {})
-    if (manifest.get("run_id"), manifest.get("previous_run_id"), manifest.get("issued")) != expected:
+    expected = {
+        "run_id": checked.run_id,
+        "previous_run_id": previous["run_id"] if previous else None,
+        "issued": issued_files(context, checked.period) or {},
+        "credit_notes": _notes_issued(context, checked.period),
+    }
+    if {name: manifest.get(name) for name in expected} != expected:
         return False
     return all((context.workspace.out(checked.period) / name).is_file() for name in manifest["files"])
+
+
+def _notes_issued(context: Context, period: BillingPeriod) -> list[str]:
+    """Credit notes by hand that were issued in the calendar month: the index of the month shows them."""
+    return context.warehouse.credit_notes_by_hand(period).invoices["invoice_id"].to_list()
 
 
 def issued_files(context: Context, period: BillingPeriod) -> dict[str, str] | None:
@@ -198,7 +209,8 @@ def _files(
         yield "rejects.csv", spreadsheet_csv(rejects)
     run = warehouse.current_run(period)
     if context.config.output.workbook and run is not None:
-        source = workbook_source(context, period, run, book=checked.book, billed=billed, rejects=rejects)
+        shown = billed.together_with(warehouse.credit_notes_by_hand(period))
+        source = workbook_source(context, period, run, book=checked.book, billed=shown, rejects=rejects)
         workbook = build_workbook(source)
         yield WORKBOOK_FILE, workbook.data
         yield from workbook.beside.items()
@@ -263,6 +275,7 @@ def _reports(
 ) -> Generator[File, None, None]:
     store = ChargeStore(context.workspace.charges)
     book, period, facts = checked.book, checked.period, rated.facts
+    by_hand = context.warehouse.credit_notes_by_hand(period)
     formats = [kind for kind in ("html", "pdf", "json", "csv") if kind != "pdf" or context.config.output.pdf]
     facts_of_reports, jobs = report_jobs(
         period=period,
@@ -275,7 +288,7 @@ def _reports(
         projects=book.projects,
         skus=book.skus,
         granted=book.credits,
-        drawn=context.warehouse.credits_drawn(period.shift(1)),
+        drawn=context.warehouse.credits_drawn(period, and_by_it=True),
         seller=context.config.seller,
         run=RunFacts(
             run_id=rated.run_id,
@@ -289,7 +302,8 @@ def _reports(
         default_zone=context.config.period.time_zone,
         invoice_formats=formats,
         others=_other_files(context, book),
-        originals=corrected_invoices(context.warehouse, billed),
+        originals=corrected_invoices(context.warehouse, billed.together_with(by_hand)),
+        notes=by_hand.invoices,
     )
     printer = ReportPrinter(facts_of_reports, context.workspace.templates)
     return made(context, printer, jobs, seconds=billed.invoices.height * _SECONDS_PER_REPORT)

@@ -33,7 +33,7 @@ from ratemill.steps.check import Checked
 from ratemill.steps.closed import refuse_lost_ledger
 from ratemill.steps.correct import assembled_again
 from ratemill.steps.diff import book_of_run
-from ratemill.steps.inputs import files_of, input_key, rating_inputs, rating_key
+from ratemill.steps.inputs import changed_rating_inputs, files_of, input_key, rating_inputs
 from ratemill.steps.invoice import assembled
 from ratemill.steps.rate import rate_into
 from ratemill.tables.book import BOOK_TABLES
@@ -397,7 +397,7 @@ class _Verifier:
         self._find(self._book(book, inputs))
         files = files_of(self.warehouse.usage_files(), self.period)
         now = rating_inputs(self.context, book, files, self.period)
-        self.done.not_derived += self._what_changed(inputs, now)
+        self.done.not_derived += changed_rating_inputs(inputs, now, self.period)
         if self.done.not_derived or any(finding.rule == "verify.book" for finding in self.done.findings):
             return
         checked = Checked(self.period, book, files, inputs, ())
@@ -429,24 +429,6 @@ class _Verifier:
         ]
         where = ", ".join(f"book.{name}" for name in tables) or "rows that do not concern the period"
         return [wrong("book", f"the book that run {self.done.run_id} was made with was changed: {where}", column=where)]
-
-    def _what_changed(self, then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-        """Inputs of the rating that are not what they were, in words."""
-        old, new = (
-            {sha256: name for name, sha256 in inputs["usage"].items() if name not in inputs["usage_elsewhere"]}
-            for inputs in (then, now)
-        )
-        told = [f"usage file {old[sha256]}: its content is no longer loaded" for sha256 in {*old} - {*new}]
-        told += [f"usage file {new[sha256]}: it came or changed since" for sha256 in {*new} - {*old}]
-        if then["record_ids"] != now["record_ids"]:
-            told.append("records of the same record_id came in files of other months since")
-        if then["rating_configuration"] != now["rating_configuration"]:
-            told.append("ratemill.toml: [usage] or [period] is not what it was")
-        if then["code"] != now["code"]:
-            told.append(f"ratemill {then['code']} made it, this is {now['code']}")
-        if not told and rating_key(then, self.period) != rating_key(now, self.period):
-            told.append("the book")
-        return sorted(told)
 
     def _rated_again(self, checked: Checked, scratch: ChargeStore) -> Invoices:
         with scratch.writing(self.period, checked.run_id) as writer:

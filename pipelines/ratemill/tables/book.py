@@ -196,8 +196,8 @@ DISCOUNTS = Table(
                unit="currency", above=ZERO),
         Column("currency", TEXT, "ISO 4217 code of the amount; empty with a percent", nullable=True),
         *SCOPE,
-        Column("mode", TEXT, "compound: off what earlier discounts left; additive: off the undiscounted amount",
-               default="compound", one_of=("compound", "additive")),
+        Column("mode", TEXT, "What a percent is of: compound: what earlier discounts left; additive: the undiscounted "
+               "amount; no difference to amounts", default="compound", one_of=("compound", "additive")),
         Column("priority", pl.Int64, "Smaller numbers come first; percents always before amounts", default="100"),
         VALID_FROM,
         VALID_TO,
@@ -279,8 +279,92 @@ ADJUSTMENTS = Table(
     key=("adjustment_id",),
 )  # fmt: skip
 
+EVENT_KINDS = ("budget", "anomaly", "invoice", "run_failed", "close_blocked", "run_done")
+"""What somebody can be told of; docs/alerts.md says when each happens."""
+
+BUDGETS = Table(
+    "budgets",
+    "one budget for a time",
+    (
+        Column("budget_id", TEXT, "The budget"),
+        Column("account_id", TEXT, "Account whose costs it is for, or that pays for them; empty: every account",
+               nullable=True),
+        *SCOPE,
+        Column("tag_key", TEXT, "Tag that usage must have; empty: any", nullable=True),
+        Column("tag_value", TEXT, "Value of that tag; empty: any", nullable=True),
+        Column("where", TEXT, "A condition in SQL on the published charges, such as resource_id LIKE 'ci-%'; holds "
+               "beside the other columns", nullable=True),
+        Column("amount", AMOUNT, "What may be spent in its period", unit="currency", above=ZERO),
+        CURRENCY.renamed("currency", "ISO 4217 code of the amount; costs in other currencies do not count"),
+        Column("period", TEXT, "For how long the amount is meant", default="month", one_of=("month", "quarter",
+               "year")),
+        Column("thresholds", TEXT, "When to tell, separated by spaces: percents of the amount (80%) and amounts (500)",
+               default="50% 80% 100%"),
+        Column("basis", TEXT, "actual: what was spent so far; forecast: what the period is expected to end with",
+               default="actual", one_of=("actual", "forecast")),
+        Column("measure", TEXT, "gross: before discounts and credits; net: what is taxed; taxed: with tax",
+               default="net", one_of=("gross", "net", "taxed")),
+        VALID_FROM,
+        VALID_TO,
+        Column("note", TEXT, "What messages call it; empty: its id", nullable=True),
+    ),
+    key=("budget_id",),
+)  # fmt: skip
+
+SUBSCRIPTIONS = Table(
+    "subscriptions",
+    "who is told of what, where",
+    (
+        Column("subscription_id", TEXT, "The subscription"),
+        Column("events", TEXT, "What to tell, separated by spaces: " + " ".join(EVENT_KINDS) + ", or all",
+               default="budget anomaly invoice run_failed close_blocked"),
+        Column("account_id", TEXT, "Only what is about this account, or about one that it pays for; empty: anything",
+               nullable=True),
+        Column("budget_id", TEXT, "Of budgets, only this one; empty: any", nullable=True),
+        Column("channel", TEXT, "How to tell", default="email", one_of=("email", "webhook", "chat")),
+        Column("address", TEXT, "An e-mail address; or the name of a webhook or chat in [notify] of ratemill.toml; "
+               "empty: the e-mail address of the principal", nullable=True),
+        Column("principal", TEXT, "Member of members.csv whom it is for: only told what the member may see",
+               nullable=True),
+        Column("language", TEXT, "Language of e-mails (BCP 47); empty: that of [notify]", nullable=True),
+        Column("quiet", TEXT, "Local hours in which nothing is sent, 22:00-07:00; off: none; empty: those of [notify]",
+               nullable=True),
+        Column("digest", TEXT, "daily: everything of a day in one e-mail; off: at once; empty: as [notify] says",
+               nullable=True, one_of=("daily", "off")),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("subscription_id",),
+)  # fmt: skip
+
+MEMBER_ROLES = ("billing_reader", "billing_manager")
+"""The lower one first."""
+
+MEMBERS = Table(
+    "members",
+    "one person or key that may see a part of what is billed, for a time",
+    (
+        Column("principal", TEXT, "Who: an e-mail address, or the name of a key", max_length=254),
+        Column("role", TEXT, "billing_reader: sees what is billed; billing_manager: budgets and alerts as well",
+               one_of=MEMBER_ROLES),
+        Column("organization_id", TEXT, "Account that pays: all that it pays for, and its invoices", nullable=True),
+        Column("account_id", TEXT, "One account: what it used, and its lines of the invoice", nullable=True),
+        Column("project_id", TEXT, "One project: what it used, and its lines of the invoice; of the three, at least "
+               "one is given, and all that are given must hold", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+    ),
+    key=("principal", "organization_id", "account_id", "project_id", "valid_from"),
+)  # fmt: skip
+
 BOOK_TABLES: tuple[Table, ...] = (
     ACCOUNTS, PROJECTS, SKUS, PRICES, WINDOWS, DISCOUNTS, COMMITMENTS, CREDITS, RECURRING, ADJUSTMENTS, TAXES, FX_RATES,
 )  # fmt: skip
+"""What is billed with: their content identifies a run."""
+TABLES_THAT_RATE_NOTHING: tuple[Table, ...] = (MEMBERS, BUDGETS, SUBSCRIPTIONS)
+"""Who sees it and who is told: read and checked with the book, and no part of what identifies a run. They apply as
+they are now; no version of them is kept, and they are not published."""
 REQUIRED_BOOK_TABLES = ("accounts", "skus", "prices", "taxes")
 """Tables that must have a file; the others may be left out."""
+EVERY_BOOK_TABLE = (*BOOK_TABLES, *TABLES_THAT_RATE_NOTHING)
+"""Every table that has a file in the book."""

@@ -74,3 +74,10 @@ UNPRICED = Table(
         Column("reason", TEXT, "Why no price applies"),
     ),
 )
+
+UNPRICED_USAGE = Table(
+    "unpriced_usage",
+    UNPRICED.grain,
+    (Column("period", TEXT, "Billing period, YYYY-MM"), *UNPRICED.columns),
+)
+"""As analysts see it."""

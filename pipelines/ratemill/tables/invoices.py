@@ -80,6 +80,10 @@ INVOICE_LINES = Table(
                nullable=True),
         Column("list_cost", COST, "Cost at the public price", unit="currency", nullable=True),
         Column("cost", COST, "Exact cost, before rounding", unit="currency"),
+        Column("cap_cost", COST, "Part of the cost that caps took back, below zero; empty where none was reached",
+               unit="currency", nullable=True),
+        Column("minimum_cost", COST, "Part of the cost that minimums added; empty where usage reached them",
+               unit="currency", nullable=True),
         Column("amount", AMOUNT, "Cost rounded half-up to the minor unit", unit="currency"),
         Column("rounding", COST, "amount minus cost", unit="currency"),
         Column("discount_amount", AMOUNT, "Its share of discounts, zero or negative", unit="currency"),
@@ -92,6 +96,18 @@ INVOICE_LINES = Table(
     ),
     key=("invoice_id", "line_number"),
 )  # fmt: skip
+
+EXPORTED_LINES = Table(
+    "lines",
+    INVOICE_LINES.grain,
+    (
+        *(INVOICES[name] for name in ("invoice_id", "document", "origin", "period", "billing_account_id", "currency",
+                                      "status", "number", "issue_date", "due_date", "run_id")),
+        *(column for column in INVOICE_LINES.columns if column.name != "invoice_id"),
+    ),
+    key=INVOICE_LINES.key,
+)  # fmt: skip
+"""Lines with what their invoice says about all of them: what other systems are given."""
 
 DEDUCTION_KINDS = ("discount", "commitment", "credit")
 
@@ -215,6 +231,11 @@ class Billed:
         """Nothing billed."""
         return Billed(*(table.empty() for table in BILLING_TABLES))
 
+    def together_with(self, others: Billed) -> Billed:
+        """These and others."""
+        pairs = zip(self.frames(), others.frames(), strict=True)
+        return Billed.of(pl.concat([mine, theirs]) for (_, mine), (_, theirs) in pairs)
+
     def frames(self) -> tuple[tuple[Table, pl.DataFrame], ...]:
         """Each of BILLING_TABLES with its rows."""
         frames = (self.invoices, self.lines, self.deductions, self.taxes, self.credits, self.commitments)
@@ -223,10 +244,9 @@ class Billed:
     def each(self) -> Iterator[Billed]:
         """Each invoice alone, by invoice_id."""
         parts = [frame.partition_by("invoice_id", as_dict=True) for _, frame in self.frames()]
+        nothing = [table.empty() for table, _ in self.frames()]
         for invoice_id in self.invoices["invoice_id"].sort():
-            yield Billed(
-                *(part.get((invoice_id,), table.empty()) for part, (table, _) in zip(parts, self.frames(), strict=True))
-            )
+            yield Billed(*(part.get((invoice_id,), none) for part, none in zip(parts, nothing, strict=True)))
 
     def batches(self, *, most_invoices: int, most_lines: int) -> Iterator[Billed]:
         """All invoices by invoice_id, some at a time: at most so many, and no more lines unless one alone has more."""

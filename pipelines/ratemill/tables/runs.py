@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from ratemill.tables.book import EVENT_KINDS
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 RUNS = Table(
@@ -41,6 +42,24 @@ FINDINGS = Table(
         Column("cure", TEXT, "What to do"),
     ),
 )
+
+REPORT_QUERIES = Table(
+    "report_queries",
+    "one report query, shipped or of the workspace, as it was when this database was published",
+    (
+        Column("name", TEXT, "Name: of a view, or for `ratemill query`"),
+        Column("origin", TEXT, "Who wrote it: shipped with the program, or the workspace's own",
+               one_of=("shipped", "workspace")),
+        Column("file", TEXT, "File, relative to the workspace where it lies inside"),
+        Column("sha256", TEXT, "SHA-256 of its bytes; empty where it can't be read"),
+        Column("purpose", TEXT, "What it shows, as its header says"),
+        Column("grain", TEXT, "What one row is, as its header says"),
+        Column("parameters", TEXT, "Names of its parameters, separated by spaces; a view has none"),
+        Column("is_view", pl.Boolean, "Whether it is a view of this database"),
+        Column("problem", TEXT, "Why it can't be used", nullable=True),
+    ),
+    key=("file",),
+)  # fmt: skip
 
 CLOSED_PERIODS = Table(
     "closed_periods",
@@ -112,3 +131,34 @@ EVENTS = Table(
     ),
     key=("sequence",),
 )
+
+NOTIFICATION_STATES = ("queued", "sending", "sent", "failed", "given_up")
+
+NOTIFICATIONS = Table(
+    "notifications",
+    "one event that one recipient is told of: the outbox, and its history",
+    (
+        Column("notification_id", TEXT, "SHA-256 over what happened and who is told: the idempotency key"),
+        Column("kind", TEXT, "What happened", one_of=EVENT_KINDS),
+        Column("period", TEXT, "Billing period, quarter or year that it is about", nullable=True),
+        Column("account_id", TEXT, "Account that it is about", nullable=True),
+        Column("budget_id", TEXT, "Budget that it is about", nullable=True),
+        Column("subscription_id", TEXT, "Subscription that it is sent for"),
+        Column("channel", TEXT, "How", one_of=("email", "webhook", "chat")),
+        Column("address", TEXT, "Where to: an e-mail address, or a name in [notify]"),
+        Column("language", TEXT, "Language of the message"),
+        Column("quiet", TEXT, "Local hours in which it is not sent, or off"),
+        Column("digest", pl.Boolean, "Whether it waits for the e-mail of the day"),
+        Column("state", TEXT, "queued: to be sent; sending: given to a sender that has not yet said how it went; sent; "
+               "failed: refused for good; given_up: tried too often", one_of=NOTIFICATION_STATES),
+        Column("message_id", TEXT, "The message that carries it; notifications of one message share it", nullable=True),
+        Column("attempts", pl.Int64, "How often it was tried"),
+        Column("queued_at", INSTANT, "When it was found"),
+        Column("not_before", INSTANT, "Not tried before this"),
+        Column("last_attempt_at", INSTANT, "When it was tried last", nullable=True),
+        Column("sent_at", INSTANT, "When it was taken by the other side", nullable=True),
+        Column("last_error", TEXT, "What went wrong the last time", nullable=True),
+        Column("payload", TEXT, "The event as JSON"),
+    ),
+    key=("notification_id",),
+)  # fmt: skip
