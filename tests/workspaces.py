@@ -40,7 +40,7 @@ NOW = "2026-11-02T06:00:00Z"
 SOURCE_ROOT = str(Path(ratemill.__file__).resolve().parents[1])
 
 CONFIG: Mapping[str, Mapping[str, Any]] = {
-    "seller": {"name": "Example Cloud", "country": "FR"},
+    "seller": {"name": "Example Cloud", "country": "FR", "address": ["1 Example Square", "Lyon"], "tax_id": "FR00123"},
     # Most tests look at amounts and messages; documents cost most of a run's time.
     "output": {"pdf": False, "html": False, "einvoice": "off"},
 }

@@ -133,3 +133,4 @@ def test_credit_notes_by_hand_are_in_the_export_of_the_month_they_were_issued_in
     assert sum(row["Debit"] - row["Credit"] for row in entry) == pytest.approx(0)
     told = openpyxl.load_workbook(io.BytesIO(data), data_only=True)["Control"]["A2"].value
     assert told.startswith("All ")
+    assert (shop.root / "out" / "2026-11" / "workbook.xlsx").read_bytes() == data

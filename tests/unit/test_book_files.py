@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ratemill.book.checks import check_book
 from ratemill.book.model import SOURCE_DEFAULTS, SOURCE_FILE, SOURCE_ROW, SOURCE_SCHEMA, Book, without_rows
 from ratemill.io.book_files import read_book
-from ratemill.tables.book import BOOK_TABLES, PRICES, REQUIRED_BOOK_TABLES
+from ratemill.tables.book import BOOK_TABLES, EVERY_BOOK_TABLE, PRICES, REQUIRED_BOOK_TABLES
 from ratemill.tables.columns import INSTANT
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def write_prices(folder: Path, *rows: str, header: str = "price_id,sku_id,curren
 
 def test_book_has_every_table_and_keeps_every_contract(folder: Path) -> None:
     book = book_of(folder)
-    assert list(Book.__dataclass_fields__) == [table.name for table in BOOK_TABLES]
-    for table in BOOK_TABLES:
+    assert list(Book.__dataclass_fields__) == [table.name for table in EVERY_BOOK_TABLE]
+    for table in EVERY_BOOK_TABLE:
         frame = book.frame(table.name)
         assert frame.columns[-3:] == list(SOURCE_SCHEMA)
         assert table.validate(frame).schema == table.polars_schema

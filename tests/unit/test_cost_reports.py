@@ -760,6 +760,43 @@ def test_the_index_lists_every_document_with_its_number(ledger):
     ]
 
 
+def test_credit_notes_by_hand_are_listed_apart_and_change_no_other_sum(small):
+    """Issued in October: for an invoice of August, and for one in a currency that October has no invoice in."""
+    head = dict.fromkeys(INVOICES.names) | {"document": "credit_note", "status": "issued", "origin": "hand"}
+    notes = [
+        head | {"invoice_id": f"2026-08-{payer}-{currency}-credit-1", "period": "2026-08", "billing_account_id": payer,
+                "currency": currency, "corrects_invoice_id": f"2026-08-{payer}-{currency}", "number": number,
+                "issue_date": date(2026, 10, 5), "untaxed_amount": Decimal(untaxed), "tax_amount": Decimal(tax),
+                "total_amount": Decimal(untaxed) + Decimal(tax)}
+        for payer, currency, number, untaxed, tax in (
+            ("borealis", "EUR", "CN-2026-00002", "-0.50", "-0.10"), ("acme", "JPY", "CN-2026-00001", "-30", "-3"),
+        )
+    ]  # fmt: skip
+    pages = render_all(
+        small_world(),
+        notes=pl.DataFrame(notes, schema=INVOICES.polars_schema),
+        originals={"2026-08-borealis-EUR": {"number": "2026-00007"}, "2026-08-acme-JPY": {"number": "2026-00008"}},
+    )
+    assert {name: html for name, html in pages.items() if name != INDEX_FILE} == {
+        name: html for name, html in small.items() if name != INDEX_FILE
+    }
+    page, before = Page(pages[INDEX_FILE]), Page(small[INDEX_FILE])
+    assert page.table("Customer") == before.table("Customer")
+    _, *rows = page.table("Credited to")
+    files = "HTML · PDF · JSON · CSV"
+    assert rows == [
+        ["Acme Robotics acme", "Credit note CN-2026-00001credits 2026-00008 of August 2026", "October 5, 2026", files,
+         "-30", "-3", "JPY -33"],
+        ["Boréalis & Fils borealis", "Credit note CN-2026-00002credits 2026-00007 of August 2026", "October 5, 2026",
+         files, "-0.50", "-0.10", "EUR -0.60"],
+    ]  # fmt: skip
+    assert "../2026-08/invoices/borealis-EUR-credit-1.pdf" in page.links
+    total = sum((amount(row[-1].removeprefix("EUR ")) for row in before.table("Customer")[1:]), Decimal(0))
+    assert f"1 credit note by hand: -0.60, together {total - Decimal('0.60'):,.2f}" in page.text
+    assert "0 invoices in JPY" in page.text
+    assert "1 credit note by hand: -33, together -33" in page.text
+
+
 @pytest.mark.parametrize("month", ["small", "ledger"])
 def test_the_pages_look_as_agreed(golden, request, month):
     """Golden files without the style sheet, which has no content."""

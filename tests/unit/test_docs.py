@@ -312,7 +312,7 @@ def test_limits_are_the_ones_of_the_code():
         f"| rows read at a time | {SLICE_ROWS:,} |",
         f"| rows in `rejects.csv` of a period | {_MOST_REJECTS:,} |",
         f"| time | {query.timeout_seconds:g} seconds (`--timeout`) |",
-        f"| memory | {query.memory_bytes >> 30} GiB |",
+        f"| memory | {query.memory_bytes >> 30} GiB (`--memory`) |",
         f"| result | {query.max_bytes >> 20} MiB |",
     ):
         assert text in page

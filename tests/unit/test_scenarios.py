@@ -243,7 +243,13 @@ def row_counts(summary):
     return {name.removeprefix("rows_"): count for name, count in summary.facts.items() if name.startswith("rows_")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+LONG = {"a-year-with-a-price-rise"}
+"""Scenarios of many months."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES]
+)
 def test_scenario_gives_the_expected_bill(name, tmp_path):
     scenario = SCENARIOS / name
     summaries = bill(scenario, tmp_path)
