@@ -61,9 +61,18 @@ def one_payer(folder: Path, period: BillingPeriod) -> None:  # noqa: ARG001
     """One account pays for every account of its currency: a billing account with most of the rows."""
     accounts = _read(folder, "accounts")
     payer = pl.col("account_id").filter(pl.col("billing_account_id").fill_null("").eq("")).first().over("currency")
-    accounts.with_columns(
+    accounts = accounts.with_columns(
         billing_account_id=pl.when(pl.col("account_id") == payer).then(pl.lit("")).otherwise(payer)
-    ).write_csv(folder / "book" / "accounts.csv")
+    )
+    accounts.write_csv(folder / "book" / "accounts.csv")
+    payers = accounts.filter(pl.col("billing_account_id") != "").select("account_id", _payer="billing_account_id")
+    for table in ("commitments", "credits"):  # only who pays can have one
+        deals = _read(folder, table)
+        deals.join(payers, on="account_id", how="left", maintain_order="left").with_columns(
+            account_id=pl.coalesce("_payer", "account_id")
+        ).select(deals.columns).write_csv(folder / "book" / f"{table}.csv")
+    for table in ("members", "budgets", "subscriptions"):  # they rate nothing
+        (folder / "book" / f"{table}.csv").unlink()
 
 
 SHAPES: dict[str, Shape] = {

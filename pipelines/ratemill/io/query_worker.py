@@ -158,7 +158,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> 
     if request.get("periods") is not None:
         values |= dict(zip(("first_period", "last_period"), request["periods"], strict=True))
         if "first_period" not in statement.named_parameters:
-            conditions.append("period BETWEEN $first_period AND $last_period")
+            conditions.append(_OF_PERIODS)
     if request.get("where") is not None:
         conditions.append(_only_a_condition(connection, request["where"]))
     text = request["sql"]
@@ -170,7 +170,22 @@ def _prepare(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> 
     missing = sorted(statement.named_parameters - values.keys())
     if missing:
         raise _Stop("bad_sql", f"${missing[0]} has no value")
-    return text, {name: value for name, value in values.items() if name in statement.named_parameters}
+    used = {name: value for name, value in values.items() if name in statement.named_parameters}
+    if conditions[:1] == [_OF_PERIODS]:
+        _require_period(connection, text, used)
+    return text, used
+
+
+_OF_PERIODS = "report.period BETWEEN $first_period AND $last_period"
+
+
+def _require_period(connection: duckdb.DuckDBPyConnection, text: str, values: dict[str, Any]) -> None:
+    try:
+        connection.execute(f"EXPLAIN {text}", values)
+    except duckdb.BinderException as error:
+        if '"report" does not have a column named "period"' in str(error):
+            raise _Stop("bad_sql", "it has no column period, so --period can't be given") from None
+        raise
 
 
 def _let_only_a_query_through(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
