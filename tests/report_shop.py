@@ -139,5 +139,6 @@ _BOOK = {
         }
     ],
 }
-for row in _BOOK["accounts"]:
-    row["price_lists"] = "globex" if row["account_id"] == "globex" else ""
+_BOOK["accounts"] = [
+    row | {"price_lists": "globex" if row["account_id"] == "globex" else ""} for row in _BOOK["accounts"]
+]
