@@ -112,7 +112,7 @@ def simulate(
         given = _given(context, question)
         stood = [_stood(context, period) for period in periods]
         changed, findings = _changed(context, given, stood)
-        step.done(f"{len(changed):,} months with another book")
+        step.done(f"{len(changed):,} month{'' if len(changed) == 1 else 's'} with another book")
     with _scratch(context) as scratch:
         teller = _Simulation(context, scratch, always_rate=always_rate)
         for one, book in zip(stood, changed, strict=True):

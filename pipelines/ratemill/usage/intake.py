@@ -49,10 +49,12 @@ class Intake:
 
 def take_in(raw: pl.DataFrame, mapping: ColumnMapping, *, first_row: int = 1) -> Intake:
     """Map, normalise and check a slice of a usage file whose first row has number ``first_row``."""
-    numbered = raw.with_columns(row_number=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64))
-    kept = _keep_filtered(numbered, mapping)
-    mapped = _mapped(kept, mapping)
-    coded, raw_series = _code_series(mapped)
+    numbers = pl.int_range(first_row, first_row + raw.height, dtype=pl.Int64, eager=True).alias("row_number")
+    kept = raw
+    if mapping.filters:
+        keep = _kept(raw, mapping)
+        kept, numbers = raw.filter(keep), numbers.filter(keep)
+    coded, raw_series = _code_series(_mapped(kept, mapping), numbers)
     series, series_failures = _check_series(raw_series)
     rows = _normalise_rows(coded)
     row_failures = _check_rows(rows, coded)
@@ -74,22 +76,18 @@ def take_in(raw: pl.DataFrame, mapping: ColumnMapping, *, first_row: int = 1) ->
     )  # fmt: skip
 
 
-def _keep_filtered(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
-    if not mapping.filters:
-        return raw
+def _kept(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.Series:
+    """Which rows the filter keeps."""
     keep = pl.all_horizontal(
         pl.col(column).cast(pl.String).is_in(list(values)) for column, values in mapping.filters.items()
     )
-    return raw.filter(keep.fill_null(False))
+    return raw.select(keep.fill_null(False)).to_series()
 
 
 def _mapped(raw: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
     """Our names; optional columns a file lacks become null; attributes are still a column each."""
     attributes = [name for name in mapping.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    columns = [
-        pl.col("row_number"),
-        *(_text(raw, mapping.columns[name], ID_LENGTH).alias(name) for name in sorted(attributes)),
-    ]
+    columns = [_text(raw, mapping.columns[name], ID_LENGTH).alias(name) for name in sorted(attributes)]
     for column in (*SERIES_COLUMNS, *ROW_COLUMNS):
         if column.name == "attributes":
             continue
@@ -120,25 +118,23 @@ def _text(raw: pl.DataFrame, name: str, most: int) -> pl.Expr:
     return column.cast(pl.String)
 
 
-def _code_series(mapped: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _code_series(mapped: pl.DataFrame, numbers: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows with a ``series`` number in place of the repeating columns, and those columns once per number.
 
     Rows are matched by two 64-bit hashes with seeds drawn anew in each process, so that nobody can prepare two
     combinations that collide; equal numbers never leave this function, so the result does not depend on the seeds.
+    Hashes and numbers stay apart from the wide columns, which Polars would copy to lay them beside each other.
     """
-    keys = mapped.drop("row_number", *ROW_NAMES)
-    hashed = mapped.with_columns(
-        _h1=keys.hash_rows(secrets.randbits(64)),
-        _h2=keys.hash_rows(secrets.randbits(64)),
-    )
-    unique = (
-        hashed.select("_h1", "_h2", *keys.columns)
+    keys = mapped.drop(ROW_NAMES)
+    hashes = pl.DataFrame({"_h1": keys.hash_rows(secrets.randbits(64)), "_h2": keys.hash_rows(secrets.randbits(64))})
+    known = (
+        hashes.with_row_index("_first")
         .unique(["_h1", "_h2"], keep="first", maintain_order=True)
         .with_row_index("series")
     )
-    coded = hashed.join(unique.select("_h1", "_h2", "series"), on=["_h1", "_h2"], how="left", maintain_order="left",
-                        validate="m:1")  # fmt: skip
-    return coded.drop("_h1", "_h2", *keys.columns), unique.drop("_h1", "_h2")
+    series = hashes.join(known, on=["_h1", "_h2"], how="left", maintain_order="left", validate="m:1")["series"]
+    coded = mapped.select(ROW_NAMES).with_columns(numbers, series)
+    return coded, keys[known["_first"]].with_row_index("series")
 
 
 def _check_series(raw_series: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
