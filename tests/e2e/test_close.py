@@ -470,6 +470,25 @@ def test_killed_after_the_commit_the_rest_is_made_by_the_next(shop, tmp_path, mo
     assert shop.close().summary["nothing_to_do"]
 
 
+def test_killed_after_the_documents_of_a_credit_note_were_swapped_in(shop, tmp_path, monkeypatch):
+    """The next finds them whole, and makes none again: nothing of the run's row may depend on who made them."""
+    assert shop.close().code == ExitCode.DONE
+    unkilled = type(shop)(tmp_path / "unkilled")
+    shutil.copytree(shop.root, unkilled.root)
+    words = ["credit-note", "--invoice", "2026-00001", "--amount", "1", "--reason", "Outage", "--as-of", NOW]
+    assert unkilled.command(*words).code == ExitCode.DONE
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ratemill.io.warehouse.Warehouse.advance_run", killed)
+        assert shop.command(*words).code == ExitCode.INTERNAL
+    shutil.rmtree(shop.root / "state" / "errors")
+    assert shop.command(*words).code == ExitCode.DONE
+    assert differences(state_of(unkilled.root), state_of(shop.root)) == []
+
+
 def test_of_two_closes_at_once_one_wins_and_the_other_names_it(shop):
     command = [sys.executable, "-m", "ratemill", "close", "-w", str(shop.root), "-p", PERIOD, "--as-of", NOW, "--json"]
     with subprocess.Popen(command, env={"PYTHONPATH": SOURCE_ROOT}, stdout=subprocess.PIPE, text=True) as first:
