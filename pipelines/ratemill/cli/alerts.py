@@ -21,6 +21,7 @@ from ratemill.cli.shared import (
     read_actor,
     read_clock,
     read_periods,
+    working,
 )
 from ratemill.errors import ExitCode, UsageError
 
@@ -384,8 +385,6 @@ def notifications(
     log_format: LogFormatOption = "text",
 ) -> None:
     """Show what was sent, waits, or went wrong."""
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
     from ratemill.steps.alerts import outbox_of, sending_alone  # noqa: PLC0415
     from ratemill.tables.runs import NOTIFICATION_STATES  # noqa: PLC0415
 
@@ -393,9 +392,7 @@ def notifications(
         raise UsageError(f"--state: {state!r} is no state; use one of {', '.join(NOTIFICATION_STATES)}")
     opened, now = open_workspace(workspace, log_format=log_format), read_clock(None)
     command = "ratemill notifications"
-    with make_progress(quiet=True) as progress, sending_alone(opened, command), pipeline.open_run(
-        opened, progress, now=now, command=command, actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with sending_alone(opened, command), working(opened, command, now=now, quiet=True) as context:
         outbox = outbox_of(context)
         again = outbox.retry(now) if retry else 0
         rows = outbox.rows("$state IS NULL OR state = $state", {"state": state})

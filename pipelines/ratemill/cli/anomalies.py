@@ -17,10 +17,9 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
-    read_clock,
     read_instant,
     read_period,
+    working,
 )
 from ratemill.errors import UsageError
 
@@ -65,16 +64,12 @@ def anomalies(
 
     Each account's use of a service is compared with its own past, day by day. Nothing is written.
     """  # fmt: skip
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.anomalies import anomalies as anomalies_step  # noqa: PLC0415
+    from ratemill.steps.anomalies import anomalies as anomalies_step  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     chosen, floor = read_period(period), _amount(at_least)
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     instant = read_instant(as_of, option="--as-of", time_zone=opened.config.period.time_zone)
-    with make_progress(quiet=True) as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill anomalies --period {period}", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(opened, f"ratemill anomalies --period {period}", quiet=True) as context:
         found = anomalies_step(context, chosen, as_of=instant, at_least=floor)
     if json:
         finish({"period": str(chosen), "anomalies": found.to_dicts()}, json=True)

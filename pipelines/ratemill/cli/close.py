@@ -17,10 +17,10 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
     read_clock,
     read_issue_date,
     read_period,
+    working,
 )
 from ratemill.errors import ExitCode, UsageError
 
@@ -67,9 +67,7 @@ def close(
     ok or waived. Invoices get their numbers, dates and final documents. A closed period is never billed again: what
     changes afterwards is billed by the run of the next one.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.close import close as close_step  # noqa: PLC0415
+    from ratemill.steps.close import close as close_step  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.steps.failures import failures_are_told  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
@@ -79,9 +77,12 @@ def close(
         _read_waivers(waive or []),
         read_issue_date(issue_date),
     )
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=now, command=f"ratemill close --period {one}", actor=read_actor(by)
-    ) as context, failures_are_told(context, "close_blocked", [one]):  # fmt: skip
+    with (
+        working(
+            opened, f"ratemill close --period {one}", now=now, by=by, quiet=quiet, json=json, log_format=log_format
+        ) as context,
+        failures_are_told(context, "close_blocked", [one]),
+    ):
         closing = close_step(context, one, waivers=waivers, issue_date=day, check_only=check)
     stopped = check and closing.open_points
     code = ExitCode.DATA_REFUSED if stopped else ExitCode.DONE

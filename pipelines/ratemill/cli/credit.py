@@ -18,9 +18,9 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
     read_clock,
     read_issue_date,
+    working,
 )
 from ratemill.errors import UsageError
 
@@ -76,17 +76,21 @@ def credit_note(
     The credit note is numbered, dated and issued at once; it names its invoice, and never gives back more than is left
     of it, line by line. Taxes are given back with what they were paid on.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.invoicing.credit_notes import Credit  # noqa: PLC0415
-    from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.invoicing.credit_notes import Credit  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.steps.credit import credit  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     wanted = Credit(reason, tuple(line or ()), _read_amount(amount))
     day, now = read_issue_date(issue_date), read_clock(as_of)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=now, command=f"ratemill credit-note --invoice {invoice}", actor=read_actor(by)
-    ) as context:  # fmt: skip
+    with working(
+        opened,
+        f"ratemill credit-note --invoice {invoice}",
+        now=now,
+        by=by,
+        quiet=quiet,
+        json=json,
+        log_format=log_format,
+    ) as context:
         credited = credit(context, invoice, wanted, issue_date=day, reference=reference)
     if json:
         finish(

@@ -18,9 +18,8 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
-    read_clock,
     read_period,
+    working,
 )
 
 if TYPE_CHECKING:
@@ -56,17 +55,13 @@ def diff(
 
     Amounts are untaxed; the total is the difference of the two runs' untaxed totals.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.documents.spreadsheet import spreadsheet_csv  # noqa: PLC0415
+    from ratemill.documents.spreadsheet import spreadsheet_csv  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.io.atomic import write_file  # noqa: PLC0415
-    from ratemill.progress import make_progress  # noqa: PLC0415
     from ratemill.steps.diff import diff as diff_step  # noqa: PLC0415
 
     chosen = read_period(period)
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
-    with make_progress(quiet=True) as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill diff --period {period}", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(opened, f"ratemill diff --period {period}", quiet=True) as context:
         compared = diff_step(context, chosen, before=before, after=after)
     if csv is not None:
         write_file(csv, spreadsheet_csv(compared.diff.charges))

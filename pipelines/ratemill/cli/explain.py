@@ -17,9 +17,8 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     print_text,
-    read_actor,
-    read_clock,
     read_period,
+    working,
 )
 
 if TYPE_CHECKING:
@@ -76,17 +75,13 @@ def explain(
 
     Every figure is recomputed from its parts, and must equal what was billed to the last digit.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.explain import Extent, write_page  # noqa: PLC0415
+    from ratemill.steps.explain import Extent, write_page  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.steps.explain import explain as explain_step  # noqa: PLC0415
 
     chosen = None if period is None else read_period(period)
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     wanted = lines if lines is not None else _LINES_OF_A_PAGE if html is not None else 0
-    with make_progress(quiet=True) as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command="ratemill explain", actor=read_actor(None), read_only=True
-    ) as context:  # fmt: skip
+    with working(opened, "ratemill explain", quiet=True, read_only=True) as context:
         explained = explain_step(context, what, chosen, extent=Extent(rows, wanted))
         if html is not None:
             write_page(context, explained, html)

@@ -17,11 +17,11 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
     read_clock,
     read_instant,
     read_period,
     read_periods,
+    working,
 )
 
 
@@ -72,15 +72,13 @@ def focus(
     Contract Commitment; 1.2: Cost and Usage. The files are in DIR/focus-VERSION/PERIOD, with their schemas and a
     manifest; the export of drafts is replaced by that of the issued invoices.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.export import export_focus  # noqa: PLC0415
+    from ratemill.steps.export import export_focus  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     one = read_period(period)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill export focus --period {one}", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(
+        opened, f"ratemill export focus --period {one}", quiet=quiet, json=json, log_format=log_format
+    ) as context:
         exported = export_focus(context, one, version=version.value, file_format=file_format.value, to=to)
     place = opened.relative(exported.folder)
     if json:
@@ -108,16 +106,13 @@ def workbook(
     Control totals, a summary beside last month, invoices, lines, taxes, deductions, exceptions, the journal for an
     accounting system, and corrections, each on a sheet. Credit notes issued by hand in the month are included.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.export_workbook import export_workbook  # noqa: PLC0415
+    from ratemill.steps.export_workbook import export_workbook  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     one = read_period(period)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill export workbook --period {one}",
-        actor=read_actor(None),
-    ) as context:  # fmt: skip
+    with working(
+        opened, f"ratemill export workbook --period {one}", quiet=quiet, json=json, log_format=log_format
+    ) as context:
         files = export_workbook(context, one, to=to)
     places = [opened.relative(file) for file in files]
     if json:
@@ -148,16 +143,13 @@ def einvoice(
     One XML file for each invoice and credit note, named after its number, in DIR/einvoice-SYNTAX/PERIOD, with a
     manifest that also names the documents without an e-invoice and the reason. What was issued is taken as issued.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.export_einvoices import export_einvoices  # noqa: PLC0415
+    from ratemill.steps.export_einvoices import export_einvoices  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     one = read_period(period)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill export einvoice --period {one}",
-        actor=read_actor(None),
-    ) as context:  # fmt: skip
+    with working(
+        opened, f"ratemill export einvoice --period {one}", quiet=quiet, json=json, log_format=log_format
+    ) as context:
         exported = export_einvoices(context, one, syntax=syntax.value, to=to, validate=validate)
     place, files = opened.relative(exported.folder), exported.manifest["files"]
     if json:
@@ -199,15 +191,11 @@ def prices(
     HTML, JSON and CSV: by category and service, with tiers, units, regions, validity, what is coming and what was. A
     customer's page has the public price and the saving beside each price of its own.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.prices import export_prices  # noqa: PLC0415
+    from ratemill.steps.prices import export_prices  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     instant = read_instant(at, option="--at", time_zone=opened.config.period.time_zone)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command="ratemill export prices", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(opened, "ratemill export prices", quiet=quiet, json=json, log_format=log_format) as context:
         files = export_prices(context, account_id=account, at=instant, to=to)
     places = [opened.relative(file) for file in files]
     if json:
@@ -252,16 +240,18 @@ def member(
     and projects that book/members.csv gives the member; for organizations also invoices with their documents. The
     folder is DIR/PRINCIPAL/PERIOD, readable by its owner only, with a manifest.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.export_member import export_member  # noqa: PLC0415
+    from ratemill.steps.export_member import export_member  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     periods = read_periods(period)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(as_of), command=f"ratemill export member --period {period}",
-        actor=read_actor(None),
-    ) as context:  # fmt: skip
+    with working(
+        opened,
+        f"ratemill export member --period {period}",
+        now=read_clock(as_of),
+        quiet=quiet,
+        json=json,
+        log_format=log_format,
+    ) as context:
         exported = export_member(context, principal, periods, to=to)
     place = opened.relative(exported.folder)
     if json:
@@ -293,16 +283,13 @@ def lines(
     Credit notes issued by hand in the months are included. The sum of net_amount is what the invoices add up to
     before tax.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.export_lines import export_lines  # noqa: PLC0415
+    from ratemill.steps.export_lines import export_lines  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     periods = read_periods(period)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill export lines --period {period}",
-        actor=read_actor(None),
-    ) as context:  # fmt: skip
+    with working(
+        opened, f"ratemill export lines --period {period}", quiet=quiet, json=json, log_format=log_format
+    ) as context:
         exported = export_lines(context, periods, file_format=file_format.value, to=to)
     place = opened.relative(exported.file)
     if json:

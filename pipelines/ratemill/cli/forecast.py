@@ -16,10 +16,9 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
-    read_clock,
     read_instant,
     read_period,
+    working,
 )
 from ratemill.errors import UsageError
 
@@ -93,9 +92,7 @@ def forecast(
 
     Usage so far goes on as it did; the month is then priced by the code that bills it. Nothing is written.
     """  # fmt: skip
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.forecast import backtest as backtest_step  # noqa: PLC0415
+    from ratemill.steps.forecast import backtest as backtest_step  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.steps.forecast import forecast as forecast_step  # noqa: PLC0415
 
     columns = _columns(by)
@@ -105,9 +102,7 @@ def forecast(
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     zone = opened.config.period.time_zone
     instant = read_instant(as_of, option="--as-of", time_zone=zone)
-    with make_progress(quiet=quiet or not backtest) as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command="ratemill forecast", actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(opened, "ratemill forecast", quiet=quiet or not backtest) as context:
         if backtest:
             tested = backtest_step(context, periods=periods)
         else:

@@ -14,9 +14,9 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
-    read_actor,
     read_clock,
     read_periods,
+    working,
 )
 from ratemill.errors import ExitCode
 
@@ -45,14 +45,16 @@ def run(
     """
     from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.cli.page import print_page  # noqa: PLC0415
-    from ratemill.progress import make_progress  # noqa: PLC0415
     from ratemill.steps.failures import failures_are_told, tell_failure  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     periods, now = read_periods(period), read_clock(as_of)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=now, command=f"ratemill run --period {period}", actor=read_actor(None)
-    ) as context, failures_are_told(context, "run_failed", periods):  # fmt: skip
+    with (
+        working(
+            opened, f"ratemill run --period {period}", now=now, quiet=quiet, json=json, log_format=log_format
+        ) as context,
+        failures_are_told(context, "run_failed", periods),
+    ):
         loaded, summaries = pipeline.run(context, periods)
         refused = loaded.refused
         if refused:

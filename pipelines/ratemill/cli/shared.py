@@ -7,6 +7,8 @@ import json as jsonlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -21,6 +23,7 @@ from ratemill.errors import UsageError
 
 if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
+    from ratemill.steps.context import Context
     from ratemill.workspace import Workspace
 
 WorkspaceOption = Annotated[
@@ -85,6 +88,41 @@ def open_workspace(workspace: Path | None, *, log_format: logs.LogFormat = "text
     found = find_workspace(workspace)
     opened_workspace.set(found)
     return found
+
+
+@contextmanager
+def working(
+    opened: Workspace, command: str, *, now: datetime | None = None, by: str | None = None, quiet: bool = False,
+    json: bool = False, log_format: logs.LogFormat = "text", in_doubt: bool = False, read_only: bool = False,
+) -> Iterator[Context]:  # fmt: skip
+    """``opened``, locked for ``command``, with bars on stderr where people look at it and nothing else is there.
+
+    Args:
+        opened: the workspace.
+        command: as a message to whoever waits names it.
+        now: the clock; default: the system's.
+        by: as ``--by`` gives it, see :func:`read_actor`.
+        quiet: no bars.
+        json: as the option; no bars either.
+        log_format: as the option; lines of JSON have no bars between them.
+        in_doubt: see :func:`ratemill.pipeline.open_run`.
+        read_only: see there.
+
+    Raises:
+        LockedError: another process is at work.
+        DataRefusedError: the warehouse does not know what was issued.
+    """
+    from ratemill.pipeline import open_run  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.progress import make_progress  # noqa: PLC0415
+
+    now, actor = now or read_clock(None), read_actor(by)
+    with (
+        make_progress(quiet=quiet or json or log_format == "json") as progress,
+        open_run(
+            opened, progress, now=now, command=command, actor=actor, in_doubt=in_doubt, read_only=read_only
+        ) as context,
+    ):
+        yield context
 
 
 def set_up_logging(*, log_format: logs.LogFormat = "text", quiet: bool = False) -> None:

@@ -18,9 +18,8 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
-    read_clock,
     read_periods,
+    working,
 )
 from ratemill.errors import UsageError
 
@@ -102,9 +101,7 @@ def simulate(
       ratemill simulate -p last --discounts no-discounts.csv
       ratemill simulate -p last --taxes new-taxes.csv --merge --json
     """  # noqa: D301 - the mark that keeps lines apart in --help must be a real \b
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.simulate import Question  # noqa: PLC0415
+    from ratemill.steps.simulate import Question  # noqa: PLC0415 - heavy libraries, not needed for --help
     from ratemill.steps.simulate import simulate as simulate_step  # noqa: PLC0415
     from ratemill.steps.simulate_files import files_to_write, write_simulation  # noqa: PLC0415
 
@@ -115,10 +112,9 @@ def simulate(
     chosen = read_periods(period)
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
     files = files_to_write(opened, output or [])
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command=f"ratemill simulate --period {period}",
-        actor=read_actor(None), read_only=True,
-    ) as context:  # fmt: skip
+    with working(
+        opened, f"ratemill simulate --period {period}", quiet=quiet, json=json, log_format=log_format, read_only=True
+    ) as context:
         simulated = simulate_step(context, chosen, question)
         write_simulation(context, simulated, files)
     if json:

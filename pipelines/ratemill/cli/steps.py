@@ -19,9 +19,9 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
     read_clock,
     read_period,
+    working,
 )
 from ratemill.errors import ExitCode
 
@@ -34,13 +34,9 @@ if TYPE_CHECKING:
 def _working(
     command: str, workspace: Path | None, as_of: str | None, *, json: bool, quiet: bool, log_format: LogFormat
 ) -> Iterator[Context]:
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(as_of), command=command, actor=read_actor(None)
-    ) as context:  # fmt: skip
+    with working(opened, command, now=read_clock(as_of), quiet=quiet, json=json, log_format=log_format) as context:
         yield context
 
 

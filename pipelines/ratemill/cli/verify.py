@@ -14,9 +14,8 @@ from ratemill.cli.shared import (
     finish,
     open_workspace,
     printable,
-    read_actor,
-    read_clock,
     read_periods,
+    working,
 )
 from ratemill.errors import ExitCode
 
@@ -54,15 +53,11 @@ def verify(
     Checks the audit log, every file and row of each closed period against what was kept when it was closed, its sums
     and numbers; then rates and assembles it again and compares. Whatever differs is named, and the exit code is 3.
     """
-    from ratemill import pipeline  # noqa: PLC0415 - heavy libraries, not needed for --help
-    from ratemill.progress import make_progress  # noqa: PLC0415
-    from ratemill.steps.verify import verify as verify_step  # noqa: PLC0415
+    from ratemill.steps.verify import verify as verify_step  # noqa: PLC0415 - heavy libraries, not needed for --help
 
     periods = None if period is None else read_periods(period)
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
-    with make_progress(quiet=quiet or json or log_format == "json") as progress, pipeline.open_run(
-        opened, progress, now=read_clock(None), command="ratemill verify", actor=read_actor(None), in_doubt=True
-    ) as context:  # fmt: skip
+    with working(opened, "ratemill verify", quiet=quiet, json=json, log_format=log_format, in_doubt=True) as context:
         verified = verify_step(context, periods, expect=expect)
     code = ExitCode.DATA_REFUSED if verified.all_findings else ExitCode.DONE
     if json:
