@@ -7,18 +7,30 @@ import hashlib
 import re
 import tomllib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ratemill.book.budgets import is_mailbox, quiet_hours
 from ratemill.errors import UsageError
-from ratemill.identifiers import ElectronicAddress, is_country
+from ratemill.identifiers import ElectronicAddress, is_country, is_mailbox
 from ratemill.invoicing.numbering import NumberPattern
+from ratemill.notify.schedule import quiet_hours
 from ratemill.period import is_time_zone
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def _require_zone(value: str) -> str:
+    if not is_time_zone(value):
+        raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_require_zone)]
+"""IANA zone."""
+TimeZoneOrNone = Annotated[str, AfterValidator(lambda value: value and _require_zone(value))]
+"""The same, or empty."""
 
 
 class _Section(BaseModel):
@@ -45,7 +57,7 @@ class Seller(_Section):
     country: str = Field(pattern=r"^[A-Z]{2}$")
     tax_id: str = ""
     registration: str = ""
-    time_zone: str = ""
+    time_zone: TimeZoneOrNone = ""
     """IANA zone that days of issue and the years of numbers are counted in; empty: that of ``[period]``."""
     invoice_number: str = "{year}-{number:05}"
     """Pattern of the numbers of invoices: gap-free for each year."""
@@ -60,13 +72,6 @@ class Seller(_Section):
     payment_terms_days: int = Field(default=30, ge=0, le=366)
     logo: str = ""
     """SVG or PNG file, relative to the workspace."""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value and not is_time_zone(value):
-            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
-        return value
 
     @field_validator("country")
     @classmethod
@@ -111,16 +116,9 @@ class Usage(_Section):
 class Period(_Section):
     """What a month is."""
 
-    time_zone: str = "UTC"
+    time_zone: TimeZone = "UTC"
     """Zone of accounts that name none, and of dates without a time in the book."""
     detail: Literal["day", "hour"] = "day"
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if not is_time_zone(value):
-            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
-        return value
 
 
 class Policy(_Section):
@@ -207,7 +205,7 @@ class Notify(_Section):
     """Address that e-mails come from, such as billing@example.com."""
     language: str = "en"
     """Language of e-mails (BCP 47) where a subscription names none."""
-    time_zone: str = ""
+    time_zone: TimeZoneOrNone = ""
     """IANA zone of quiet hours and digests; empty: that of ``[period]``."""
     quiet: str = "off"
     """Local hours in which nothing is sent, such as 22:00-07:00, where a subscription says nothing."""
@@ -228,13 +226,6 @@ class Notify(_Section):
     def _is_mailbox(cls, value: str) -> str:
         if value and not is_mailbox(value):
             raise ValueError(f"{value!r} is no e-mail address such as billing@example.com")
-        return value
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value and not is_time_zone(value):
-            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Paris")
         return value
 
     @field_validator("quiet")

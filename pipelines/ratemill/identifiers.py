@@ -1,4 +1,4 @@
-"""Identifiers of countries and parties: VAT numbers, and electronic addresses such as ``0208:0123456789``."""
+"""Identifiers of countries and parties: VAT numbers, e-mail addresses, and electronic ones as ``0208:0123456789``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _NO_COUNTRY = {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ", "AC", "CP", "CQ", "DG",
 """Two-letter codes of the CLDR that are groups of countries, tests, or parts of a country (IC, the Canary Islands)."""
 _OTHER_VAT_PREFIXES = ("EL", "XI", "1A")  # Greece, Northern Ireland and Kosovo, as VAT numbers begin
 _NO_VAT_PREFIX = "XK"
+_MAILBOX = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
 _FORM = re.compile(r"(?P<scheme>[0-9A-Z]{2,4}):(?P<identifier>\S+)")
 
 
@@ -46,6 +47,11 @@ def is_vat_number(text: str) -> bool:
     prefix = text[:2]
     known = prefix in _OTHER_VAT_PREFIXES or (is_country(prefix) and prefix != _NO_VAT_PREFIX)
     return known and len(text) > len(prefix)
+
+
+def is_mailbox(text: str) -> bool:
+    """Whether a text can be written into the header of an e-mail as one address."""
+    return _MAILBOX.fullmatch(text) is not None
 
 
 class ElectronicAddress(NamedTuple):

@@ -1,10 +1,9 @@
-"""Checks of budgets and subscriptions, and what their cells mean: thresholds, quiet hours, kinds of events."""
+"""Checks of budgets and subscriptions, and what their cells mean: thresholds, kinds of events."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import time
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,9 @@ import polars as pl
 from ratemill.book.accounts import is_language, payers
 from ratemill.book.rows import findings_for
 from ratemill.findings import Finding, Severity
+from ratemill.identifiers import is_mailbox
 from ratemill.money import is_currency, minor_unit_decimals, percent_of_amount, round_half_up
+from ratemill.notify.schedule import quiet_hours
 from ratemill.tables.book import EVENT_KINDS
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ ALL_EVENTS = "all"
 _EVENTS_OF_ACCOUNTS = ("budget", "anomaly", "invoice")
 """Kinds of events that are about an account; the others are about a whole period."""
 _THRESHOLD = re.compile(r"(\d{1,12}(?:\.\d{1,4})?)(%?)")
-_MAILBOX = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
-NO_QUIET = "off"
 
 
 @dataclass(frozen=True)
@@ -55,26 +53,6 @@ def thresholds_of(text: str, amount: Decimal) -> list[Threshold]:
         number = Decimal(matched[1])
         found.append(Threshold(word, percent_of_amount(amount, number) if matched[2] else number))
     return sorted(found, key=lambda threshold: threshold.limit)
-
-
-def quiet_hours(text: str) -> tuple[time, time] | None:
-    """From and to, as ``22:00-07:00`` says; none for ``off``.
-
-    Raises:
-        ValueError: it says neither.
-    """
-    if text == NO_QUIET:
-        return None
-    matched = _HOURS.fullmatch(text)
-    if matched is None or matched[1] + matched[2] == matched[3] + matched[4]:
-        raise ValueError(f"{text!r} are no quiet hours; write them as 22:00-07:00, or off")
-    hours = [int(part) for part in matched.groups()]
-    return time(hours[0], hours[1]), time(hours[2], hours[3])
-
-
-def is_mailbox(text: str) -> bool:
-    """Whether a text can be written into the header of an e-mail as one address."""
-    return _MAILBOX.fullmatch(text) is not None
 
 
 # -------------------------------------------------------------------------------------------------------------- budgets

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
-
-from ratemill.book.budgets import quiet_hours
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+NO_QUIET = "off"
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _FIRST_WAIT = timedelta(minutes=5)
 _LONGEST_WAIT = timedelta(hours=12)
+
+
+def quiet_hours(text: str) -> tuple[time, time] | None:
+    """From and to, as ``22:00-07:00`` says; none for ``off``.
+
+    Raises:
+        ValueError: it says neither.
+    """
+    if text == NO_QUIET:
+        return None
+    matched = _HOURS.fullmatch(text)
+    if matched is None or matched[1] + matched[2] == matched[3] + matched[4]:
+        raise ValueError(f"{text!r} are no quiet hours; write them as 22:00-07:00, or off")
+    hours = [int(part) for part in matched.groups()]
+    return time(hours[0], hours[1]), time(hours[2], hours[3])
 
 
 def is_quiet(now: datetime, hours: str, zone: ZoneInfo) -> bool:
