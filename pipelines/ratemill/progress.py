@@ -106,14 +106,8 @@ class _LoggedStep:
         return {"step": self._name, "rows": self._rows or None, "seconds": seconds}
 
 
-class SilentProgress:
+class SilentProgress(LogProgress):
     """Shows nothing: for steps that are parts of one that is shown."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     @contextmanager
     def step(self, name: str, *, total: int | None = None, unit: str = "") -> Iterator[Step]:

@@ -9,12 +9,12 @@ import re
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import polars as pl
 import pytest
 
+from outline import Outline
 from ratemill.book.model import Book
 from ratemill.config import Seller
 from ratemill.documents import price_model
@@ -373,28 +373,6 @@ def test_equal_books_give_equal_bytes():
     assert files(public_price_files(source())) == files(public_price_files(source(rich_book())))
 
 
-class _Outline(HTMLParser):
-    """Headings, ids, links and table heads of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.levels, self.ids, self.targets, self.scopeless, self.outside = [], [], [], 0, []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        if re.fullmatch(r"h[1-6]", tag):
-            self.levels.append(int(tag[1]))
-        if "id" in values:
-            self.ids.append(values["id"])
-        if values.get("href", "").startswith("#"):
-            self.targets.append(values["href"][1:])
-        self.targets += values.get("aria-labelledby", "").split()
-        self.scopeless += tag == "th" and "scope" not in values
-        if tag in {"script", "link", "img", "iframe"}:
-            self.outside.append(tag)
-
-
 @pytest.mark.parametrize("page", ["public", "acme"])
 def test_a_page_can_be_read_without_seeing_it(page):
     made = (
@@ -402,7 +380,7 @@ def test_a_page_can_be_read_without_seeing_it(page):
         if page == "public"
         else customer_files("acme")["acme-EUR.html"]
     )
-    outline = _Outline(made)
+    outline = Outline(made)
     assert outline.levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(outline.levels))
     assert len(outline.ids) == len(set(outline.ids))

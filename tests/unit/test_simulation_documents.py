@@ -9,7 +9,6 @@ import io
 import re
 from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import openpyxl
@@ -17,6 +16,7 @@ import polars as pl
 import pytest
 
 from assembled import PAYER, assemble, make_book, usage
+from outline import Outline
 from ratemill.documents import simulate_model
 from ratemill.documents.charts import signed_bars
 from ratemill.documents.environment import make_environment
@@ -166,30 +166,8 @@ def test_lines_are_held_against_what_was_billed():
 # -------------------------------------------------------------------------------------------------------------- page
 
 
-class _Outline(HTMLParser):
-    """What a page is made of, for those who don't see it."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.levels, self.ids, self.targets, self.scopeless, self.outside = [], [], [], 0, []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        if re.fullmatch(r"h[1-6]", tag):
-            self.levels.append(int(tag[1]))
-        if "id" in values:
-            self.ids.append(values["id"])
-        if values.get("href", "").startswith("#"):
-            self.targets.append(values["href"][1:])
-        self.targets += values.get("aria-labelledby", "").split()
-        self.scopeless += tag == "th" and "scope" not in values
-        if tag in {"script", "link", "img", "iframe"}:
-            self.outside.append(tag)
-
-
 def test_the_page_can_be_read_without_seeing_it(page):
-    outline = _Outline(page)
+    outline = Outline(page)
     assert outline.levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(outline.levels))
     assert len(outline.ids) == len(set(outline.ids))

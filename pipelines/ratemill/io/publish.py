@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import escape
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
+from ratemill.io.transactions import transaction
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import polars as pl
@@ -63,16 +65,9 @@ class PublishedDatabase:
         self._create(table)
         self.insert(table, parts)
 
-    @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Rows that are inserted inside are all there, or none of them where that fails."""
-        self._connection.execute("BEGIN TRANSACTION")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        return transaction(self._connection)
 
     def insert(self, table: Table, parts: Iterable[pl.DataFrame]) -> None:
         """More rows of a table that is there, in parts, one at a time."""
@@ -126,18 +121,11 @@ class PublishedDatabase:
 
     def _create(self, table: Table) -> None:
         name = _name(table.name)
-        comments = [
-            f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {_text(_meaning(column))}" for column in table.columns
-        ]
-        # As one: by itself, each comment would wait for the disk.
-        statements = [
-            "BEGIN TRANSACTION",
-            f"CREATE TABLE {name} ({table.duckdb_columns()})",
-            f"COMMENT ON TABLE {name} IS {_text(f'One row is {table.grain}.')}",
-            *comments,
-            "COMMIT",
-        ]
-        self._connection.execute("; ".join(statements))
+        with self.transaction():  # by itself, each comment would wait for the disk
+            self._connection.execute(f"CREATE TABLE {name} ({table.duckdb_columns()})")
+            self._connection.execute(f"COMMENT ON TABLE {name} IS {_text(f'One row is {table.grain}.')}")
+            for column in table.columns:
+                self._connection.execute(f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {_text(_meaning(column))}")
 
 
 def _meaning(column: Column) -> str:

@@ -16,6 +16,7 @@ from ratemill.audit import FIRST, Act, chained, totals_by_currency
 from ratemill.errors import LockedError, TemporaryError, UsageError
 from ratemill.findings import Finding, Severity
 from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
+from ratemill.io.transactions import transaction
 from ratemill.resources import sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
@@ -43,6 +44,7 @@ from ratemill.usage.duplicates import settle_duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ratemill.book.model import Book
@@ -160,16 +162,9 @@ class Warehouse:
                 " → use the version that wrote it, or move the state folder away and run again"
             )
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Everything inside happens, or nothing."""
-        self._connection.execute("BEGIN TRANSACTION")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        return transaction(self._connection)
 
     # ---------------------------------------------------------------- reading
 

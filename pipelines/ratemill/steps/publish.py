@@ -142,7 +142,7 @@ def _add_focus(
         datasets = FocusDatasets(focus_ledger(context, BillingPeriod.parse(period)))
         charges = store.usage_parts(period, run_id)
         try:
-            with refused_when_too_large(charges), database.all_or_nothing():
+            with refused_when_too_large(charges), database.transaction():
                 database.insert(table, datasets.cost_and_usage(charges))
         except TooLargeForFocusError as error:
             left_out.append(

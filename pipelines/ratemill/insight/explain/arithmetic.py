@@ -23,7 +23,7 @@ from decimal import (
 from typing import TYPE_CHECKING, Any, Literal
 
 from ratemill.errors import InvariantError
-from ratemill.money import COST_DECIMALS, QUANTITY_DECIMALS, ZERO
+from ratemill.money import COST_DECIMALS, ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -208,12 +208,6 @@ def half_even(value: Decimal, places: int) -> Decimal:
         return _rounded(value, places, "half-even")
 
 
-def half_up(value: Decimal, places: int) -> Decimal:
-    """``value`` at ``places`` decimals, ties away from zero."""
-    with localcontext(_EXACT):
-        return _rounded(value, places, "half-up")
-
-
 def round_down(value: Decimal, places: int) -> Decimal:
     """``value`` cut off at ``places`` decimals, below zero away from it."""
     with localcontext(_EXACT):
@@ -223,11 +217,6 @@ def round_down(value: Decimal, places: int) -> Decimal:
 def to_cost(value: Decimal) -> Decimal:
     """An exact cost: half-even at 18 places."""
     return half_even(value, COST_DECIMALS)
-
-
-def to_quantity(value: Decimal) -> Decimal:
-    """A quantity: half-even at 12 places."""
-    return half_even(value, QUANTITY_DECIMALS)
 
 
 def times(left: Decimal, right: Decimal) -> Decimal:
