@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import socket
+import subprocess
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -268,6 +269,20 @@ def test_commands_of_the_readme_run_and_print_what_it_shows(tmp_path):
     assert without_hashes(shown) == without_hashes(README), "README.md shows other outputs; run: make docs"
     assert len(generate.OUTPUT_OF.findall(README)) >= 4
     assert (checkout / "demo" / "out" / "2026-10" / "index.html").is_file()
+    questions = README.partition("\n## Questions about a bill\n")[2].partition("\n## ")[0]
+    answered = [command for command in re.findall(r"`(ratemill [^`]+)`", questions) if command != "ratemill sql"]
+    for command in answered:
+        done = subprocess.run(
+            [str(checkout / ".venv" / "bin" / "ratemill"), *shlex.split(command)[1:]],
+            cwd=checkout / "demo",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert len(answered) >= 8
 
 
 # Numbers ---------------------------------------------------------------------------------------------------------------
