@@ -252,7 +252,7 @@ def credits_of(document: Document, kind: str) -> list[Credit]:
             if (row.account_id, row.currency, row.kind) == (document.payer.account_id, document.currency, kind)
             and document.holds_at_tax_point(row.granted_on, row.expires_on)
         ),
-        key=lambda row: (row.expires_on is None, row.expires_on or row.granted_on, row.credit_id),
+        key=lambda row: ((1,) if row.expires_on is None else (0, row.expires_on), row.credit_id),
     )
 
 

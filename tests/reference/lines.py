@@ -97,6 +97,8 @@ class OpenLine:
     tax: Tax
     taken: dict[str, Decimal] = field(default_factory=lambda: defaultdict(lambda: ZERO))
     """By kind of deduction: what it took off, as a positive amount."""
+    corrected_kind: str | None = None
+    """Of a correction: the kind of line that it corrects."""
 
     @property
     def net(self) -> Decimal:
@@ -157,7 +159,7 @@ def _place_on_invoice(line: OpenLine) -> list[tuple[bool, str | int | date]]:
     row = line.row
     key = (
         row.account_id, LINE_KINDS.index(row.line_kind), row.project_id, row.service, row.sku_id, row.region,
-        row.first_day, row.price_id, row.source_id, row.corrects_period,
+        row.first_day, row.price_id, row.corrects_period, line.corrected_kind, row.source_id,
     )  # fmt: skip
     return [(value is not None, value if value is not None else "") for value in key]
 
@@ -312,6 +314,7 @@ def correction_lines(document: Document) -> list[OpenLine]:
             tax_category=row.tax_category,
             tax_rate=row.tax_rate,
         )
+        line.corrected_kind = row.corrected_kind
         line.charges = [
             replace(charge, region=row.region, price_id=row.price_id, corrects_period=row.corrects_period)
             for charge in line.charges
