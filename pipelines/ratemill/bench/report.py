@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PERIOD = BillingPeriod(2026, 10)
+_SETTINGS = "\n[output]\n"
+"""What the demo's own settings end with, and those of the measurement begin with."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class BenchReport:
         }
 
 
-def run_bench(folder: Path, *, resources: int, shape: str, reuse: bool) -> BenchReport:
+def run_bench(folder: Path, *, resources: int, shape: str, reuse: bool, memory: str = "") -> BenchReport:
     """Make a month of usage in ``folder`` and measure; see ``ratemill bench``.
+
+    ``memory``: as ``[engine] memory`` has it.
 
     Raises:
         TemporaryError: when a measured command fails.
@@ -63,9 +67,10 @@ def run_bench(folder: Path, *, resources: int, shape: str, reuse: bool) -> Bench
         workspace.parent.mkdir(parents=True, exist_ok=True)
         write_demo(workspace, resources=resources, months=1, until=PERIOD)
         SHAPES[shape](workspace, PERIOD)
-        # Documents are measured apart: their number depends on customers, not on usage.
-        config = workspace / "ratemill.toml"
-        config.write_text(config.read_text(encoding="utf-8") + "\n[output]\npdf = false\n", encoding="utf-8")
+    config = workspace / "ratemill.toml"
+    settings, _, _ = config.read_text(encoding="utf-8").partition(_SETTINGS)
+    # Documents are measured apart: their number depends on customers, not on usage.
+    config.write_text(f'{settings}{_SETTINGS}pdf = false\n\n[engine]\nmemory = "{memory}"\n', encoding="utf-8")
     for name in ("state", "out", "published"):
         shutil.rmtree(workspace / name, ignore_errors=True)
     for leftover in ("bare.duckdb", "grouped.parquet", "bench.log"):

@@ -28,6 +28,9 @@ def bench(
     shape: Annotated[
         str, typer.Option(help="Book to rate with: plain, hourly-prices, many-tiers, one-payer.")
     ] = "plain",
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="As [engine] memory, such as 4GB.", show_default=False)
+    ] = "",
     folder: Annotated[Path, typer.Option(help="Where the usage and the results go; deleted before and after.")] = Path(
         "bench-work"
     ),
@@ -49,7 +52,7 @@ def bench(
 
     if shape not in SHAPES:
         raise UsageError(f"--shape: {shape!r} is none of {', '.join(SHAPES)}")
-    report = run_bench(folder, resources=resources, shape=shape, reuse=keep)
+    report = run_bench(folder, resources=resources, shape=shape, reuse=keep, memory=memory)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     if json:

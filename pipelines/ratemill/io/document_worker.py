@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ratemill.documents.guard import Guard, LimitError, out_of_time, too_large
 from ratemill.errors import RatemillError, UsageError
+from ratemill.io.machine import be_first_to_go
 
 if TYPE_CHECKING:
     from ratemill.io.document_pool import Budget, File
@@ -32,6 +33,7 @@ _GRACE_SECONDS = 10
 
 def main() -> None:
     """Answer until there is no more to make."""
+    be_first_to_go()
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
