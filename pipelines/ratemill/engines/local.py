@@ -1,0 +1,75 @@
+"""The engine of one machine: DuckDB adds usage up, Polars rates it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ratemill.engines import Survey
+from ratemill.engines.shards import rate_sums
+from ratemill.io.machine import budget_of
+from ratemill.io.usage_reader import UsageReader
+from ratemill.resources import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratemill.engines.shards import Rules
+    from ratemill.io.charge_store import ChargeWriter
+    from ratemill.io.warehouse import Warehouse
+    from ratemill.period import BillingPeriod
+    from ratemill.rating.metering import Metering
+    from ratemill.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """See :class:`ratemill.engines.Engine`."""
+
+    workspace: Workspace
+
+    def reader(self, warehouse: Warehouse) -> UsageReader:  # noqa: ARG002
+        """Processes that read ahead of the warehouse."""
+        config = self.workspace.config
+        return UsageReader(self.workspace.state / "reading", config.usage, config.engine)
+
+    def settle_duplicates(self, warehouse: Warehouse) -> None:
+        """In the warehouse."""
+        warehouse.settle_duplicates()
+
+    def survey(self, warehouse: Warehouse, period: BillingPeriod, files: Sequence[int]) -> Survey:
+        """In the warehouse."""
+        span = {"widest_start": period.widest_start, "widest_end": period.widest_end}
+        return Survey(
+            series=warehouse.frame(sql("core/series_of_period")),
+            instants=warehouse.frame(sql("core/usage_instants"), span),
+            rows=warehouse.frame(sql("checks/stored_rows"), {"files": list(files)}).item(),
+        )
+
+    def rate(
+        self,
+        warehouse: Warehouse,
+        metering: Metering,
+        rules: Rules,
+        files: Sequence[int],  # noqa: ARG002
+        writer: ChargeWriter,
+    ) -> int:
+        """One shard after the other."""
+        budget = budget_of(self.workspace.config.engine)
+        records = 0
+        with warehouse.metered_usage(metering.series, metering.instants) as shards:
+            for number, charges in shards:
+                budget.require_charges(charges, partial(metering.what_is_in, number))  # before they are here
+                rated = rate_sums(
+                    number,
+                    warehouse.metered_shard(number),
+                    warehouse.billable_shard(number),
+                    metering=metering,
+                    rules=rules,
+                    budget=budget,
+                )
+                if rated is not None:
+                    writer.write_shard(rated.shard.charges, rated.shard.unpriced)
+                    records += rated.records
+        return records
