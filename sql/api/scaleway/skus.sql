@@ -1,0 +1,3 @@
+-- Purpose: names of SKUs.
+-- Grain: one SKU.
+SELECT sku_id, name FROM seen_skus ORDER BY sku_id
