@@ -1,0 +1,7 @@
+-- Purpose: credits of organizations that are granted as a whole.
+-- Grain: one credit.
+-- Parameters: $whole, $payers, $accounts, $projects: the scope of the key (ScopeParameters in api/access.py).
+SELECT credits.*
+FROM published.credits
+INNER JOIN published.accounts USING (account_id)
+WHERE list_contains($whole::VARCHAR[], coalesce(accounts.billing_account_id, accounts.account_id))
