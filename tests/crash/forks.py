@@ -11,6 +11,7 @@ In place of ``after_seconds``, which is another moment on every machine:
 - ``at_turn`` does so right before and right after what makes a new state count: odd and even numbers;
 - ``at_size`` lets no file grow beyond so many bytes: the write that would ends the process (SIGXFSZ), which is a death
   in the middle of a library's own writing;
+- ``in_step`` sends it when the step of that name begins;
 - ``at_issue`` sends the signal so many seconds after the transaction that issues documents began to be committed.
 
 ``count`` counts the moments and the turns. ``issue`` tells where the process was when it ended: before that commit,
@@ -35,11 +36,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import ratemill
 import ratemill.cli
+from ratemill.io.heartbeat import Heartbeat
 from ratemill.io.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
+
+    from ratemill.observe import Work
 
 SOURCE = str(Path(ratemill.__file__).resolve().parent)
 
@@ -150,6 +154,8 @@ def _be_ratemill(request: dict[str, Any], counter: int, issuing: int) -> None:
         moments = _Moments(request)
         if {"at_moment", "at_turn", "count"} & set(request):
             sys.setprofile(moments.see)
+        if "in_step" in request:
+            _die_in(request["in_step"], request["signal"])
         if "at_size" in request:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["at_size"], request["at_size"]))
@@ -179,6 +185,18 @@ def _mark_issue(marks: int) -> None:
             os.write(marks, b"]")
 
     Warehouse.transaction = marking  # type: ignore[method-assign]
+
+
+def _die_in(step: str, number: int) -> None:
+    """Send the signal when ``step`` has begun: right after the heartbeat was told of it."""
+    begun = Heartbeat.begun
+
+    def dying(self: Heartbeat, work: Work) -> None:
+        begun(self, work)
+        if work.name == step:
+            os.kill(os.getpid(), number)
+
+    Heartbeat.begun = dying  # type: ignore[method-assign]
 
 
 class _Moments:

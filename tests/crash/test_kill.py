@@ -275,7 +275,7 @@ def die():
 
 
 threading.Thread(target=die).start()
-with Warehouse.open(folder / "warehouse.duckdb", Engine(memory="60MB", threads=1)) as warehouse:
+with Warehouse.open(folder / "warehouse.duckdb", Engine(memory="1GB", threads=1)) as warehouse:
     warehouse.frame("SELECT count(*) FROM (SELECT DISTINCT range, range::VARCHAR FROM range(20_000_000))")
 """
 
