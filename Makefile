@@ -101,6 +101,12 @@ kills: N = 200
 kills: setup ## kill runs and closes N=200 times with kill -9: no number may be missing or double, no invoice half
 	KILLS='$(N)' '$(BIN)/pytest' -n auto --dist worksteal -rP -k killed tests/crash/test_kill_close.py $(ARGS)
 
+SEEDS ?= 3
+.PHONY: nights
+nights: N = 30
+nights: setup ## N=30 scheduled nights with faults of every kind, for each of SEEDS=3: the ledger must be that of good nights
+	NIGHTS='$(N)' NIGHTS_SEEDS='$(SEEDS)' '$(BIN)/pytest' -n auto --dist worksteal -rP tests/crash/test_nights.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## style, formatting and types
 	'$(BIN)/ruff' check .
@@ -120,6 +126,10 @@ golden: setup ## write the golden files anew and delete those no test uses; read
 .PHONY: docs
 docs: setup ## write the generated pages anew, and the outputs in the README by running its commands
 	'$(BIN)/python' docs/generate.py --readme
+
+.PHONY: session
+session: setup ## play docs/analysts-hour.md on a terminal and take its pictures anew (tmux, chromium, pngquant, poppler-utils)
+	'$(BIN)/python' docs/session.py
 
 .PHONY: bench
 bench: setup ## time and memory of a large run on this machine
@@ -167,6 +177,26 @@ focus-check: setup ## the FOCUS exports of the demo against validators of others
 	    $(FOCUS)/validator/bin/python tests/focus/check.py 1.2 $(FOCUS)/demo/exports/focus-1.2/$$period; \
 	done
 
+INTEGRATIONS := .integrations
+
+# Larger than all the rest together, so it stays out of the environment that every contributor sets up.
+.PHONY: test-integrations
+test-integrations: setup ## Dagster and other schedulers and engines for real, in .integrations
+	test -x $(INTEGRATIONS)/bin/pytest || { '$(BIN)/python' -m venv $(INTEGRATIONS) && \
+	    $(INTEGRATIONS)/bin/python -m pip install --quiet 'pip>=25.1' && \
+	    $(INTEGRATIONS)/bin/python -m pip install --quiet --group test --group integrations --editable .; }
+	$(INTEGRATIONS)/bin/pytest -rs tests/integrations $(ARGS)
+
+AIRFLOW := .airflow-check
+
+# Airflow pins a hundred packages of its own.
+.PHONY: airflow-check
+airflow-check: setup ## docs/examples/airflow by Airflow itself, in .airflow-check
+	test -x $(AIRFLOW)/bin/airflow || { '$(BIN)/python' -m venv $(AIRFLOW) && \
+	    $(AIRFLOW)/bin/python -m pip install --quiet 'apache-airflow==3.3.*' 'pytest>=9.2,<10' 'hypothesis>=6.170,<7' \
+	    --editable .; }
+	$(AIRFLOW)/bin/python -m pytest -rs tests/integrations/test_airflow.py $(ARGS)
+
 CHECKERS := .documents-check
 JAXB := jaxb-api jaxb-runtime jaxb-core istack-commons-runtime txw2 javax.activation stax-ex
 # Where Debian's libjaxb-java puts them; veraPDF needs them and its jar leaves them out.
@@ -209,6 +239,7 @@ lock: ## resolve pyproject.toml again into requirements/ (UPGRADE=1: to the newe
 
 .PHONY: clean
 clean: ## remove the environment, the demo and everything that tools left here
-	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer $(FOCUS) $(CHECKERS)
+	rm -rf '$(VENV)' dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-work .bench-peer $(FOCUS) $(CHECKERS) \
+	    $(INTEGRATIONS) $(AIRFLOW)
 	if [ -f '$(DEMO)/ratemill.toml' ]; then rm -rf '$(DEMO)'; fi
 	find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ import polars as pl
 from ratemill.book.model import SOURCE_SCHEMA, Book
 from ratemill.config import Config, Engine, Period, Policy, Seller
 from ratemill.config import Usage as UsageConfig
+from ratemill.engines import shards as engine_shards
 from ratemill.invoicing.assembly import Invoices, assemble_invoices
 from ratemill.invoicing.invariants import assert_invoices_add_up
 from ratemill.io import warehouse as warehouse_module
@@ -174,7 +175,7 @@ def shards(world: World) -> list[Shard]:
         seen.append(Shard(metered, hourly, others))
         return seen[-1].rated()
 
-    with patch.object(rate_step, "rate_shard", rate_and_note):
+    with patch.object(engine_shards, "rate_shard", rate_and_note):
         bill(world)
     return seen
 

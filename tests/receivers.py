@@ -76,20 +76,28 @@ class MailServer:
         if files is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*files)
-        options: dict[str, Any] = {"hostname": "127.0.0.1", "port": self.port, "decode_data": False}
+        self._options: dict[str, Any] = {"hostname": "127.0.0.1", "port": self.port, "decode_data": False}
         if context is not None and tls:
-            options["ssl_context"] = context
+            self._options["ssl_context"] = context
         elif context is not None:
-            options |= {"tls_context": context, "require_starttls": True}
+            self._options |= {"tls_context": context, "require_starttls": True}
         if files is not None:
-            options |= {"authenticator": self._login, "auth_require_tls": not tls}
-        self._controller = Controller(self, **options)
+            self._options |= {"authenticator": self._login, "auth_require_tls": not tls}
 
     def __enter__(self) -> Self:
-        self._controller.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen, for the first time or again, on the same port."""
+        self._controller = Controller(self, **self._options)
+        self._controller.start()
+
+    def stop(self) -> None:
+        """Be down: connections are refused."""
         self._controller.stop()
 
     def _login(self, server, session, envelope, mechanism, data) -> AuthResult:
@@ -136,6 +144,9 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    answer: int | str = 200
+    """What its sender was answered."""
+    at: float = field(default_factory=time.time)
 
     @property
     def json(self) -> dict[str, Any]:
@@ -147,7 +158,7 @@ class Received:
         """What a receiver has to check, written as its programmer would."""
         parts = dict(part.split("=", 1) for part in self.headers["ratemill-signature"].split(","))
         expected = hmac.new(secret.encode(), parts["t"].encode() + b"." + self.body, hashlib.sha256).hexdigest()
-        return hmac.compare_digest(expected, parts["v1"]) and abs(time.time() - int(parts["t"])) < 300
+        return hmac.compare_digest(expected, parts["v1"]) and abs(self.at - int(parts["t"])) < 300
 
 
 @dataclass
@@ -164,8 +175,8 @@ class HookServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                hooks.received.append(Received(self.path, headers, body))
                 answer = hooks.answers.pop(0) if len(hooks.answers) > 1 else hooks.answers[0]
+                hooks.received.append(Received(self.path, headers, body, answer))
                 hooks.answer(self, answer)
 
             def log_message(self, *_: object) -> None:

@@ -30,7 +30,7 @@ class Act:
     """Something that was done to the ledger."""
 
     act: str
-    """loaded, drafted, closed, credited, collected."""
+    """loaded, drafted, closed, credited, collected, migrated."""
     actor: str
     at: datetime
     period: str | None = None

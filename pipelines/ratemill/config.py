@@ -9,12 +9,23 @@ import tomllib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ratemill.errors import UsageError
-from ratemill.identifiers import ElectronicAddress, is_country, is_mailbox
+from ratemill.identifiers import ElectronicAddress, is_country, is_mailbox, is_url
 from ratemill.invoicing.numbering import NumberPattern
+from ratemill.memory import SMALLEST, parse_size, size_text
 from ratemill.notify.schedule import quiet_hours
+from ratemill.object_urls import ObjectUrl, has_wildcards, is_object_url
 from ratemill.period import is_time_zone
 
 if TYPE_CHECKING:
@@ -108,6 +119,14 @@ class Usage(_Section):
     max_rows_per_byte: int = Field(default=10, gt=0)
     """Files that unfold to more rows than this per byte are refused as decompression bombs."""
 
+    @field_validator("files")
+    @classmethod
+    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if is_object_url(pattern):
+                ObjectUrl.parse(pattern)
+        return value
+
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what is read from a file; where files lie does not."""
         return hashlib.sha256(self.model_dump_json(exclude={"files": True}).encode()).hexdigest()
@@ -150,13 +169,68 @@ class Output(_Section):
     publish_usage: Literal["day", "hour"] = "day"
     publish_focus: bool = False
     """Whether the published database has a table of FOCUS rows: as many as charges, and several times as wide."""
+    metrics: str = Field(default="", pattern=r"^(.+\.prom)?$")
+    """File for Prometheus' textfile collector, relative to the workspace; empty: none."""
+    lineage: bool = False
+    """Whether OpenLineage is told of runs and their steps, by its own configuration."""
+
+
+class Storage(_Section):
+    """Object stores that speak S3. No credentials: they come from the environment, as those of AWS's own tools."""
+
+    allow_http: bool = False
+    """Whether the endpoint may be one without encryption."""
+    endpoint_url: str = ""
+    """Where the store answers, such as https://minio.example.com; empty: Amazon S3."""
+    region: str = Field(default="", pattern=r"^([a-z0-9-]+)?$")
+    """Empty: what the environment says."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Where requests name the bucket: in the path, or in the name of the host; auto: as the library thinks best."""
+    timeout_seconds: int = Field(default=60, gt=0, le=3600)
+    """For connecting, and for each piece of an answer."""
+    attempts: int = Field(default=5, gt=0, le=20)
+    """For each request, with growing waits in between."""
+    mirror: str = ""
+    """Folder, s3://bucket/path, that everything published and made is copied to; empty: none."""
+    mirror_keep_days: int = Field(default=30, gt=0, le=3660)
+    """For so long, readers find what a former manifest of the mirror names."""
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_endpoint(cls, value: str, info: ValidationInfo) -> str:
+        if value and re.fullmatch(r"https?://[^\s/@?#]+/?", value) is None:
+            raise ValueError("no URL such as https://minio.example.com, without user, password and path")
+        if value.startswith("http:") and not info.data.get("allow_http"):
+            raise ValueError("without encryption everybody on the way can read it; if that is meant, allow_http = true")
+        return value
+
+    @field_validator("mirror")
+    @classmethod
+    def _is_folder(cls, value: str) -> str:
+        if value and has_wildcards(str(ObjectUrl.parse(value))):
+            raise ValueError(f"{value!r} has wildcards, and must name one folder")
+        return value
 
 
 class Engine(_Section):
     """How much of the machine to use."""
 
-    memory: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")
+    memory: str = ""
+    """Of all processes of a run together, such as 4GB; empty: a share of what machine and container have."""
     threads: int | None = Field(default=None, gt=0)
+    kind: Literal["local", "spark"] = "local"
+    """Who loads and rates: this machine, or the workers of a Spark cluster."""
+    shared: str = ""
+    """Folder that this machine and all workers reach under one path, relative to the workspace; empty: state/shared."""
+    spark: dict[str, str] = Field(default_factory=dict)
+    """Settings of Spark by their own names, such as spark.master; those of its own configuration apply otherwise."""
+
+    @field_validator("memory")
+    @classmethod
+    def _is_enough(cls, value: str) -> str:
+        if value and parse_size(value) < SMALLEST:
+            raise ValueError(f"{value!r} is too little: a run needs {size_text(SMALLEST)} or more, whatever it bills")
+        return value
 
 
 class Smtp(_Section):
@@ -187,7 +261,7 @@ class Webhook(_Section):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value) is None:
+        if not is_url(value):
             raise ValueError(f"{value!r} is no URL such as https://example.com/hooks, without user and password")
         return value
 
@@ -219,6 +293,12 @@ class Notify(_Section):
     """Name that subscriptions use → where to."""
     chats: dict[str, str] = Field(default_factory=dict)
     """Name that subscriptions use → environment variable that holds the Apprise URL, which is a secret."""
+    customers_webhooks: Literal["off", "public", "any"] = "public"
+    """Whether URLs that customers give through the API are told of their budgets: those on the internet, by https; any:
+    also http, and hosts of private networks."""
+    sms_env: str = ""
+    """Environment variable that holds the Apprise URL of an SMS service, with {number} where the number goes, for
+    numbers that customers give through the API; empty: they are refused."""
     smtp: Smtp = Smtp()
 
     @field_validator("sender")
@@ -245,11 +325,15 @@ class Config(_Section):
     output: Output = Output()
     notify: Notify = Notify()
     engine: Engine = Engine()
+    storage: Storage = Storage()
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that can change a number or a document; memory, threads, places and mail do not."""
+        """SHA-256 of everything that can change a number or a document; memory, places, mail and observers do not."""
+        told = {"metrics": True, "lineage": True}
         return hashlib.sha256(
-            self.model_dump_json(exclude={"engine": True, "notify": True, "usage": {"files": True}}).encode()
+            self.model_dump_json(
+                exclude={"engine": True, "notify": True, "storage": True, "usage": {"files": True}, "output": told}
+            ).encode()
         ).hexdigest()
 
     def rating_fingerprint(self) -> str:
@@ -290,7 +374,8 @@ def _explain(problem: Any, file: str) -> str:
         return f"{file}: unknown key {key}{hint}"
     if problem["type"] == "missing":
         return f"{file}: {key} is missing"
-    return f"{file}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+    value = re.sub(r"//[^/\s]*@", "//…@", repr(problem["input"]))  # a password in a URL is in no message
+    return f"{file}: {key} = {value}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _keys_beside(path: list[str]) -> list[str]:

@@ -28,6 +28,8 @@ _NO_COUNTRY = {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ", "AC", "CP", "CQ", "DG",
 _OTHER_VAT_PREFIXES = ("EL", "XI", "1A")  # Greece, Northern Ireland and Kosovo, as VAT numbers begin
 _NO_VAT_PREFIX = "XK"
 _MAILBOX = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
+_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
+_PHONE_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _FORM = re.compile(r"(?P<scheme>[0-9A-Z]{2,4}):(?P<identifier>\S+)")
 
 
@@ -52,6 +54,16 @@ def is_vat_number(text: str) -> bool:
 def is_mailbox(text: str) -> bool:
     """Whether a text can be written into the header of an e-mail as one address."""
     return _MAILBOX.fullmatch(text) is not None
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of the web, without user and password."""
+    return _URL.fullmatch(text) is not None
+
+
+def is_phone_number(text: str) -> bool:
+    """Whether a text is a phone number as E.164 writes it, such as +33612345678."""
+    return _PHONE_NUMBER.fullmatch(text) is not None
 
 
 class ElectronicAddress(NamedTuple):

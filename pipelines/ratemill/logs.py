@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["text", "json"]
 
-FIELDS = ("run_id", "period", "step", "rows", "seconds", "exit_code", "findings")
+FIELDS = (
+    "run_id", "period", "step", "rows", "files", "seconds", "exit_code", "findings",
+    "request_id", "access_key", "address", "method", "path", "status", "milliseconds",
+)  # fmt: skip
 """What ``extra`` may carry into a line; anything else stays out."""
 
 _ROOT = "ratemill"
+_WHERE = "_ratemill_where"
 _bound: ContextVar[Mapping[str, object]] = ContextVar("ratemill_log_fields", default=MappingProxyType({}))
 
 
@@ -40,12 +44,30 @@ def configure(log_format: LogFormat = "text", *, level: int = logging.INFO) -> N
 
 @contextmanager
 def bound(**fields: object) -> Iterator[None]:
-    """Add ``fields`` (``run_id``, ``period``) to every line logged inside the block."""
-    token = _bound.set({**_bound.get(), **fields})
+    """Add ``fields`` (``run_id``, ``period``, ``step``) to every line logged inside the block; None adds nothing.
+
+    An error that leaves the block remembers them, see :func:`where`.
+    """
+    token = _bound.set({**_bound.get(), **{name: value for name, value in fields.items() if value is not None}})
     try:
         yield
+    except BaseException as error:
+        if not hasattr(error, _WHERE):
+            setattr(error, _WHERE, current())
+        raise
     finally:
         _bound.reset(token)
+
+
+def current() -> dict[str, object]:
+    """The fields that lines have here."""
+    return dict(_bound.get())
+
+
+def where(error: BaseException) -> dict[str, object]:
+    """The fields that lines had where ``error`` was raised."""
+    found: dict[str, object] = getattr(error, _WHERE, {})
+    return found
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:

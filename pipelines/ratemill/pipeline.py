@@ -8,19 +8,27 @@ the next run goes on from what stands. Lazy frames become data in two places onl
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from ratemill.engines import cluster_of
 from ratemill.errors import DataRefusedError, NothingToBillError, RatemillError
 from ratemill.io.atomic import remove_leftovers
+from ratemill.io.heartbeat import Heartbeat
 from ratemill.io.lock import hold_lock
 from ratemill.io.warehouse import Warehouse
+from ratemill.observe import Observed, tell_leaving
+from ratemill.progress import SilentProgress
 from ratemill.steps.check import check, refuse_future
 from ratemill.steps.closed import finish_closed, refuse_changed, refuse_lost_ledger
 from ratemill.steps.context import Context
 from ratemill.steps.correct import correct, stale_drafts
 from ratemill.steps.invoice import invoice
 from ratemill.steps.load import Loaded, load
+from ratemill.steps.mirror import mirror
 from ratemill.steps.publish import is_published, publish
 from ratemill.steps.rate import rate
 from ratemill.steps.report import is_reported, report
@@ -31,15 +39,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from ratemill.observe import Observer
     from ratemill.period import BillingPeriod
     from ratemill.progress import Progress
     from ratemill.workspace import Workspace
 
 
+_logger = logging.getLogger(__name__)
+
+
 @contextmanager
 def open_run(
     workspace: Workspace, progress: Progress, *, now: datetime, command: str, actor: str = "", in_doubt: bool = False,
-    read_only: bool = False, wait: float = 0,
+    read_only: bool = False, wait: float = 0, observers: Sequence[Observer] = (),
 ) -> Iterator[Context]:  # fmt: skip
     """Lock the workspace, clear away what killed runs left half-built, open its warehouse.
 
@@ -52,6 +64,7 @@ def open_run(
         in_doubt: for looking only, also into a warehouse that does not know what was issued.
         read_only: open the warehouse so that nothing can change it. Still locked: a run that waits is told for whom.
         wait: seconds to wait for another process to end its work.
+        observers: who is told of steps, besides the heartbeat.
 
     Raises:
         LockedError: another process is at work; the message names it.
@@ -59,11 +72,36 @@ def open_run(
     """
     with hold_lock(workspace.lock, command=command, wait=wait):
         _clear_away(workspace)
-        with Warehouse.open(workspace.warehouse, workspace.config.engine, read_only=read_only) as warehouse:
-            context = Context(workspace, warehouse, progress, now, actor)
+        with (
+            Heartbeat(workspace.heartbeat, command=command) as heartbeat,
+            Warehouse.open(workspace.warehouse, workspace.config.engine, read_only=read_only) as warehouse,
+            cluster_of(workspace) as cluster,
+        ):
+            context = Context(workspace, warehouse, Observed(progress, (heartbeat, *observers)), now, actor, cluster)
             if not in_doubt:
                 refuse_lost_ledger(context)
+            try:
+                yield context
+            finally:
+                tell_leaving(observers, context)
+
+
+@contextmanager
+def open_plan(workspace: Workspace, *, now: datetime, command: str, wait: float = 0) -> Iterator[Context]:
+    """:func:`open_run` for looking only. Where nothing was ever billed, a warehouse without rows stands in."""
+    silent = SilentProgress()
+    if workspace.warehouse.is_file():
+        with open_run(workspace, silent, now=now, command=command, read_only=True, wait=wait) as context:
             yield context
+        return
+    with (
+        hold_lock(workspace.lock, command=command, wait=wait),
+        TemporaryDirectory(prefix="ratemill-plan-") as folder,
+        Warehouse.open(Path(folder) / workspace.warehouse.name, workspace.config.engine) as warehouse,
+    ):
+        context = Context(workspace, warehouse, silent, now)
+        refuse_lost_ledger(context)
+        yield context
 
 
 def _clear_away(workspace: Workspace) -> None:
@@ -76,15 +114,28 @@ def _clear_away(workspace: Workspace) -> None:
 def run(context: Context, periods: Sequence[BillingPeriod]) -> tuple[Loaded, list[PeriodSummary]]:
     """Bill each period in order: drafts that may be recomputed at will.
 
-    Drafts of later periods that bill corrections which one of these bills now are made anew. Then charges that nobody
-    needs any more are removed.
+    Of several periods, those with nothing to bill are passed over. Drafts of later periods that bill corrections which
+    one of these bills now are made anew. Then charges that nobody needs any more are removed, and the mirror is brought
+    up to date.
     """
     for period in periods:
         refuse_future(period, context.now)
+    budget = context.budget
+    _logger.log(logging.WARNING if budget.lowered else logging.INFO, "%s", budget.told())
     loaded = load(context)
-    summaries = [bill(context, period, loaded) for period in periods]
+    summaries: list[PeriodSummary] = []
+    empty: list[NothingToBillError] = []
+    for period in periods:
+        try:
+            summaries.append(bill(context, period, loaded))
+        except NothingToBillError as nothing:
+            empty.append(nothing)
+            _logger.info("%s", nothing, extra={"period": str(period)})
+    if not summaries:
+        raise empty[0]
     summaries += [bill(context, period, loaded) for period in stale_drafts(context.warehouse)]
     collect_charges(context)
+    mirror(context)
     refuse_changed(context, periods)
     return loaded, summaries
 

@@ -14,6 +14,8 @@ import logging
 import sys
 import time
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 30.0
-"""A long step says at least this often that it is alive; schedulers watch the log for that."""
+"""A long step says this often that it is alive, and how far it is; schedulers watch the log for that."""
 
 
 class Step(Protocol):
@@ -34,8 +36,16 @@ class Step(Protocol):
     def advance(self, units: int = 1, *, rows: int = 0) -> None:
         """``units`` more of the step's total are done, with ``rows`` more rows."""
 
-    def done(self, summary: str) -> None:
-        """What came out, in a few words; shown when the step ends."""
+    def done(self, summary: str, *, rows: int | None = None, written: int | None = None, run_id: str | None = None
+             ) -> None:  # fmt: skip
+        """What came out, in a few words; shown when the step ends.
+
+        Args:
+            summary: for people.
+            rows: rows that the step handled, where :meth:`advance` was not told.
+            written: rows that it wrote.
+            run_id: the run that it found out to be part of.
+        """
 
 
 class Progress(Protocol):
@@ -73,8 +83,27 @@ class LogProgress:
     def step(self, name: str, *, total: int | None = None, unit: str = "") -> Iterator[Step]:
         """Log when the block ends; a block that raises logs nothing, since the error will be told."""
         step = _LoggedStep(name, total, unit)
-        yield step
+        with _pulse(step):
+            yield step
         step.finish()
+
+
+@contextmanager
+def _pulse(step: _LoggedStep) -> Iterator[None]:
+    """Have a thread tell of ``step`` while the block runs, also where it is inside a library for minutes."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(_HEARTBEAT_SECONDS):
+            step.tell_alive()
+
+    thread = Thread(target=copy_context().run, args=(beat,), name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class _LoggedStep:
@@ -82,20 +111,24 @@ class _LoggedStep:
         self._name, self._total, self._unit = name, total, unit
         self._units = self._rows = 0
         self._summary = ""
-        self._started = self._last_line = time.monotonic()
+        self._run_id: str | None = None
+        self._started = time.monotonic()
 
     def advance(self, units: int = 1, *, rows: int = 0) -> None:
         self._units += units
         self._rows += rows
-        if time.monotonic() - self._last_line >= _HEARTBEAT_SECONDS:
-            self._last_line = time.monotonic()
-            of_total = f"/{self._total:,}" if self._total is not None else ""
-            _logger.info(
-                "%s: %s%s %s so far", self._name, f"{self._units:,}", of_total, self._unit, extra=self._extra()
-            )
 
-    def done(self, summary: str) -> None:
-        self._summary = summary
+    def tell_alive(self) -> None:
+        """A line: how far it is, where it counts."""
+        of_total = f"/{self._total:,}" if self._total is not None else ""
+        far = f"{self._units:,}{of_total} {self._unit} so far" if self._unit else "at work"
+        _logger.info("%s: %s", self._name, far, extra=self._extra())
+
+    def done(self, summary: str, *, rows: int | None = None, written: int | None = None, run_id: str | None = None
+             ) -> None:  # fmt: skip
+        del written  # told by the summary
+        self._summary, self._run_id = summary, run_id
+        self._rows = self._rows if rows is None else rows
 
     def finish(self) -> None:
         summary = self._summary or (f"{self._units:,} {self._unit}".strip() if self._units else "done")
@@ -103,7 +136,9 @@ class _LoggedStep:
 
     def _extra(self) -> dict[str, object]:
         seconds = round(time.monotonic() - self._started, 3)
-        return {"step": self._name, "rows": self._rows or None, "seconds": seconds}
+        files = self._units if self._unit == "files" else None
+        about: dict[str, object] = {"step": self._name, "rows": self._rows or None, "files": files, "seconds": seconds}
+        return about if self._run_id is None else {**about, "run_id": self._run_id}
 
 
 class SilentProgress(LogProgress):
@@ -155,7 +190,9 @@ class _BarStep:
         self._rows += rows
         self._rich.update(self._task, advance=units, figures=self._figures())
 
-    def done(self, summary: str) -> None:
+    def done(self, summary: str, *, rows: int | None = None, written: int | None = None, run_id: str | None = None
+             ) -> None:  # fmt: skip
+        del rows, written, run_id  # told by the summary
         self._summary = summary
 
     def finish(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ratemill.findings import Finding
+    from ratemill.period import BillingPeriod
     from ratemill.steps.check import Checked
     from ratemill.steps.context import Context
 
@@ -72,7 +73,7 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
         run_id=checked.run_id,
         nothing_to_do=nothing_to_do,
         facts=facts,
-        totals=_totals(context, str(period), str(period.shift(-1))),
+        totals=currency_totals(context, period),
         findings=(*context.warehouse.findings(checked.run_id), *report_findings(context)),
         out=workspace.relative(workspace.out(period)),
         published=workspace.relative(workspace.published_database),
@@ -80,7 +81,9 @@ def summarise(context: Context, checked: Checked, facts: dict[str, Any], *, noth
     )
 
 
-def _totals(context: Context, period: str, previous: str) -> tuple[CurrencyTotal, ...]:
+def currency_totals(context: Context, billed: BillingPeriod) -> tuple[CurrencyTotal, ...]:
+    """The sums of a period's invoices by currency, beside those of the month before."""
+    period, previous = str(billed), str(billed.shift(-1))
     invoices = context.warehouse.table("billing", INVOICES, "origin = 'run' AND period IN ($now, $before)",
                                        {"now": period, "before": previous})  # fmt: skip
     sums = collect(

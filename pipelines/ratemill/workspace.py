@@ -50,9 +50,24 @@ class Workspace:
         return self.state / "issued"
 
     @property
+    def object_contents(self) -> Path:
+        """What is known of usage files in object stores without downloading them."""
+        return self.state / "objects.json"
+
+    @property
+    def mirrored(self) -> Path:
+        """What is known of the copy in an object store without asking it."""
+        return self.state / "mirror.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that may write."""
         return self.state / "lock"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Says what the command at work is doing."""
+        return self.state / "heartbeat.json"
 
     @property
     def published(self) -> Path:

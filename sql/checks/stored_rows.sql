@@ -1,9 +1,6 @@
--- Purpose: how many rows of some usage files are stored, and how many of them are not billed as duplicates.
+-- Purpose: how many rows of some usage files are stored.
 -- Grain: one row.
 -- Parameters: $files: list of file_id.
-SELECT
-    (SELECT count(*) FROM raw.usage WHERE file_id IN (SELECT unnest($files))) AS rows,
-    count(*) FILTER (WHERE kind = 'copy') AS copies,
-    count(*) FILTER (WHERE kind = 'conflict') AS conflicts
-FROM raw.usage_duplicates
+SELECT count(*) AS rows
+FROM raw.usage
 WHERE file_id IN (SELECT unnest($files))

@@ -1,6 +1,6 @@
 -- Purpose: usage of a period as analysts see it, hour by hour, duplicates left out.
 -- Grain: one accepted usage record.
--- Parameters: none, reads usage_of_period.
+-- Parameters: $since: instant before which the month before has it. Reads usage_of_period.
 SELECT
     series.account_id,
     series.project_id,
@@ -17,4 +17,5 @@ SELECT
 FROM usage_of_period AS usage
 INNER JOIN raw.series AS series USING (series_id)
 INNER JOIN raw.usage AS records USING (file_id, row_number)
+WHERE usage.usage_start >= $since
 ORDER BY ALL

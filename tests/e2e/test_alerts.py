@@ -240,7 +240,7 @@ def test_a_dry_run_says_what_and_changes_nothing(shop, servers):
     assert shop.command("notifications").summary == before
     said = shop.command("alerts", "--as-of", NOW, "--dry-run", json=False).stdout
     assert (
-        "would go  email    cfo@acme.example: budget acme of 2026-10 reached 50% 80%: EUR 74.40 of EUR 80.00"
+        "would go  email    cfo@acme.example: budget acme of 2026-10 reached 50%, 80%: EUR 74.40 of EUR 80.00"
         in said.replace("\N{NO-BREAK SPACE}", " ")
     )
 

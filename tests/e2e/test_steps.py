@@ -7,7 +7,7 @@ import pytest
 from crash.states import differences, state_of
 from ratemill.errors import ExitCode
 from ratemill.io.lock import hold_lock
-from workspaces import NOW, PERIOD, good_usage, hours, make_workspace
+from workspaces import ADDRESSED, BOOK, NOW, PERIOD, good_usage, hours, make_workspace, month_of_usage
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,36 @@ def test_report_refuses_invoices_of_other_inputs(shop):
     assert ended.code == ExitCode.USAGE
     assert f"ratemill invoice --period {PERIOD}" in ended.stderr
     assert shop.documents() == before
+
+
+def test_steps_of_a_closed_month_have_nothing_to_do(tmp_path):
+    """A scheduler that goes step by step meets closed months every day."""
+    shop = make_workspace(tmp_path / "shop", usage=month_of_usage(), book={"accounts": ADDRESSED})
+    assert shop.run().code == ExitCode.DONE
+    assert shop.close().code == ExitCode.DONE
+    before = shop.documents()
+    told = {name: step(shop, name).summary for name in STEPS}
+    assert {summary["exit_code"] for summary in told.values()} == {ExitCode.DONE}
+    assert told["rate"]["closed"] == told["invoice"]["closed"]
+    assert told["invoice"]["closed"]["last_number"] == "2026-00002"
+    assert told["invoice"]["totals"][0]["untaxed"] == "148.8000"
+    assert shop.documents() == before
+    shop.write_usage("late.parquet", hours(resource="vm-9"))
+    assert step(shop, "load").code == ExitCode.DONE
+    for name in ("rate", "invoice"):
+        late = step(shop, name)
+        assert late.code == ExitCode.LOCKED
+        assert "run: ratemill run --period 2026-11, which bills the difference" in late.stderr
+    assert shop.documents() == before
+
+
+def test_publish_removes_charges_that_nobody_needs_as_a_run_does(shop):
+    for price in ("0.1", "0.2", "0.3", "0.4", "0.5"):
+        shop.write_book("prices", [row | {"unit_price": price} for row in BOOK["prices"]])
+        for name in STEPS:
+            assert step(shop, name).code == ExitCode.DONE
+    kept = list((shop.root / "state" / "charges").glob("period=*/run=*"))
+    assert len(kept) == 3, "as many as [policy] keep_drafts says"
 
 
 def test_status_tells_what_was_run_and_what_waits(shop):

@@ -36,6 +36,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from billed import SUMS, differences_of, expected_for, issued_for, rows
 from crash.forks import Forks
 from ratemill.errors import ExitCode
 from ratemill.io import atomic, usage_reader_worker
@@ -343,20 +344,6 @@ deliveries = months.flatmap(lambda month: st.tuples(st.just(month), records_of(m
 # ------------------------------------------------------------------------------------------------------------ the life
 
 
-THING = (
-    "account_id",
-    "project_id",
-    "sku_id",
-    "region",
-    "price_id",
-    "source_id",
-    "tax_code",
-    "tax_category",
-    "tax_rate",
-)
-SUMS = ("subtotal", "discount", "commitment", "credit", "untaxed", "tax", "total", "prepaid", "due")
-
-
 @contextmanager
 def read_here(context):
     """Usage files read in this process by the code of the reading process, which takes most of a small load to start."""
@@ -635,11 +622,7 @@ class Ledger(RuleBasedStateMachine):
             for month in [month for month in self.closed() if month <= upto]:
                 world = World(book=replace(self.book, credits=()), usage=usage, period=month)
                 found, expected = issued_for(warehouse, month), expected_for(world)
-                different = [
-                    f"{' '.join(str(part) for part in key)}: billed {found.get(key, D(0))}, right is {expected.get(key, D(0))}"
-                    for key in sorted({*found, *expected}, key=repr)
-                    if found.get(key, D(0)) != expected.get(key, D(0))
-                ]
+                different = differences_of(found, expected)
                 assert not different, f"{month} after the close of {upto}:\n" + "\n".join(different)
             self.invoices_are_right(warehouse, World(book=self.book, usage=usage, period=upto))
 
@@ -782,38 +765,8 @@ class Ledger(RuleBasedStateMachine):
         return next((month for month in MONTHS if month > last), None)
 
 
-def rows(connection, query, **values):
-    result = connection.execute(query, values) if values else connection.execute(query)
-    names = [column[0] for column in result.description]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-
-
 def hashed(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def issued_for(warehouse, month):
-    """Payer, currency and thing → Σ net amounts before credits, of all that runs issued for the month or to correct it."""
-    query = f"""
-        SELECT billing_account_id, currency, {", ".join(f"lines.{name}" for name in THING)},
-            sum(amount + lines.discount_amount + lines.commitment_amount) AS net
-        FROM billing.invoice_lines AS lines JOIN billing.invoices USING (invoice_id)
-        WHERE status = 'issued' AND origin = 'run'
-            AND coalesce(lines.corrects_period, period) = $month
-        GROUP BY ALL HAVING net <> 0
-    """
-    return {tuple(row.values())[:-1]: row["net"] for row in rows(warehouse, query, month=month)}
-
-
-def expected_for(world):
-    """The same by the reference."""
-    bill = rate_month(world)
-    heads = {row.invoice_id: (row.billing_account_id, row.currency) for row in bill.invoices}
-    sums = defaultdict(D)
-    for line in bill.lines:
-        key = (*heads[line.invoice_id], *(getattr(line, name) for name in THING))
-        sums[key] += line.amount + line.discount_amount + line.commitment_amount
-    return {key: net for key, net in sums.items() if net}
 
 
 class LedgerOfDocuments(Ledger):

@@ -36,6 +36,7 @@ from ratemill.book.checks import check_book
 from ratemill.book.model import Book
 from ratemill.findings import errors
 from ratemill.io.charge_store import ChargeStore
+from ratemill.rating import series
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.charges import CHARGE_ORDER, CHARGES
 from ratemill.tables.invoices import BILLING_TABLES, Billed
@@ -88,6 +89,12 @@ def test_eighty_worlds():
 @pytest.mark.parametrize("part", range(PARTS))
 def test_many_worlds(part):
     ask_about(WORLDS // PARTS, FIRST_SEED + 10**9 * (part + 1))
+
+
+@pytest.mark.slow
+def test_shards_cut_as_small_as_they_can_be_say_the_same(monkeypatch):
+    monkeypatch.setattr(series, "SHARD_ROWS", 1)
+    ask_about(max(80, WORLDS // PARTS), FIRST_SEED)
 
 
 # The harness itself --------------------------------------------------------------------------------------------------

@@ -441,10 +441,10 @@ def test_a_bomb_is_refused_by_what_its_footer_says(tmp_path, case):
 
 
 def test_rows_that_hold_much_are_read_a_few_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(usage_files, "SLICE_VALUES", 20_000)
+    monkeypatch.setattr(usage_files, "SLICE_VALUES", 1)
     path = tmp_path / "wide.parquet"
     pq.write_table(bomb(3_000, tags=many_tags(3_000, 10)), path, compression="none", use_dictionary=False)
-    opened = open_usage_file(UsageFile(path, "usage/wide.parquet", ""), Usage())
+    opened = open_usage_file(UsageFile(path, "usage/wide.parquet", ""), Usage(), most_rows=20_000)
     assert [(first, frame.height) for first, frame in opened.slices()] == [(1, 2_000), (2_001, 1_000)]
 
 

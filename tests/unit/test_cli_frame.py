@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ import pytest
 import ratemill
 from ratemill import __version__, cli, logs, progress
 from ratemill.cli import COMMANDS, GROUPS
-from ratemill.cli.shared import opened_workspace
+from ratemill.cli.shared import opened_workspace, print_entry, wrapped
 
 SOURCE_ROOT = str(Path(ratemill.__file__).resolve().parents[1])
 
@@ -193,8 +195,8 @@ def test_version_and_no_command_at_all(run):
         ("refused", 3, "refused", "error: the book is wrong\n  error: prices.csv:1: row 1 overlaps → end one\n"),
         ("locked", 4, "locked", "error: the period is closed\n"),
         ("nothing", 99, "nothing_to_bill", "error: no usage for 2026-10\n"),
-        ("memory", 75, "temporary", "error: not enough memory: set [engine] memory"),
-        ("duckdb-memory", 75, "temporary", "error: not enough memory: set [engine] memory"),
+        ("memory", 75, "temporary", "error: not enough memory → run again when the machine is less busy"),
+        ("duckdb-memory", 75, "temporary", "error: not enough memory → raise [engine] memory"),
         ("disk", 75, "temporary", "error: disk full"),
         ("rights", 2, "usage_error", "is not allowed: permission denied (book/prices.csv)"),
         ("panic", 1, "internal_error", "internal error: Panic: index out of bounds second line; details written to "),
@@ -297,21 +299,32 @@ def test_json_log_lines_hold_the_fields_and_text_lines_the_same_in_words(run):
     _, _, error = run("trial", "steps")
     warning, step = error.splitlines()
     assert warning.endswith("Z warning: a warning")
-    assert "Z load: 2 files (step load, rows 1,440,000, seconds " in step
+    assert "Z load: 2 files (step load, rows 1,440,000, files 2, seconds " in step
 
 
 def test_a_long_step_says_that_it_is_alive_and_lines_name_their_run(capsys, monkeypatch, run):
-    monkeypatch.setattr(progress, "_HEARTBEAT_SECONDS", 0)
+    def fail_after_a_while():
+        time.sleep(0.1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(progress, "_HEARTBEAT_SECONDS", 0.03)
     logs.configure("json")
     with logs.bound(run_id="2026-10-abc", period="2026-10"):
         with progress.LogProgress().step("load", total=2, unit="files") as step:
             step.advance(rows=5)
+            time.sleep(0.1)
             step.done("5 rows")
         with pytest.raises(ZeroDivisionError), progress.LogProgress().step("rate"):
-            raise ZeroDivisionError  # a step that fails is not told as finished
-    alive, finished = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (alive["message"], alive["rows"]) == ("load: 1/2 files so far", 5)
+            fail_after_a_while()  # is not told as finished
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    *alive, finished = (line for line in lines if line["step"] == "load")
+    assert {(line["message"], line["rows"], line["run_id"]) for line in alive} == {
+        ("load: 1/2 files so far", 5, "2026-10-abc")
+    }
     assert (finished["message"], finished["run_id"], finished["period"]) == ("load: 5 rows", "2026-10-abc", "2026-10")
+    assert {(line["message"], line["period"]) for line in lines if line["step"] == "rate"} == {
+        ("rate: at work", "2026-10")
+    }
 
 
 def test_quiet_shows_warnings_only(run):
@@ -360,6 +373,37 @@ def test_a_terminal_shows_bars_and_keeps_log_lines_apart(program):
     assert "load" in text
     assert "2/2 files, 1,440,000 rows" in text
     assert re.search(r"Z warning: a warning *[\r\n]", text)
+
+
+class Terminal(io.StringIO):
+    """Somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_long_lines_wrap_at_words_on_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "sent      email    a@b.example: budget acme reached 80%: EUR\N{NO-BREAK SPACE}1,234.56"
+    assert wrapped(text, io.StringIO(), under=19) == text
+    assert wrapped(text, Terminal(), under=19).splitlines() == [
+        "sent      email    a@b.example: budget",
+        "                   acme reached 80%:",
+        "                   EUR\N{NO-BREAK SPACE}1,234.56",
+    ]
+
+
+def test_an_entry_of_a_list_has_colour_on_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "32")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = {}
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        print_entry("OPEN    usage.holes    ", "3 hours\x1b[2J are missing", colour="red")
+        shown[stream.isatty()] = stream.getvalue()
+    assert shown[False] == "OPEN    usage.holes    3 hours\\x1b[2J are missing\n"
+    assert shown[True].startswith("\x1b[31mOPEN\x1b[0m    usage.holes    3\n")
 
 
 def _read(descriptor: int) -> bytes:

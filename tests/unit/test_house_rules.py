@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ratemill import __version__
+from ratemill.io.warehouse import FORMAT
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pipelines" / "ratemill"
@@ -226,8 +227,11 @@ def test_rule_lets_pass_what_keeps_it(rule, snippet):
 
 
 def test_every_query_is_one_select_with_a_header():
-    """Purpose, grain and parameters stand above each query; the query is one SELECT and nothing else."""
-    queries = sorted((ROOT / "sql").rglob("*.sql"))
+    """Purpose, grain and parameters stand above each query; the query is one SELECT and nothing else.
+
+    The schema of the API's own store is no query.
+    """
+    queries = sorted(set((ROOT / "sql").rglob("*.sql")) - set((ROOT / "sql/api/store").glob("*.sql")))
     assert queries, "no queries found"
 
     offences = []
@@ -247,6 +251,13 @@ def test_every_query_is_one_select_with_a_header():
         )
 
     assert offences == []
+
+
+def test_migrations_lead_to_the_layout_of_the_code():
+    """One file for each layout after the first that was released, which is 4; each says what it is for."""
+    files = sorted((ROOT / "sql" / "migrations").glob("*.sql"))
+    assert [path.name for path in files] == [f"{step:04}_to_{step + 1:04}.sql" for step in range(4, FORMAT)]
+    assert [path.name for path in files if not path.read_text(encoding="utf-8").startswith("-- ")] == []
 
 
 def test_the_version_is_stated_once_more_and_alike():

@@ -277,12 +277,11 @@ def test_row_numbers_are_those_of_the_file_after_filter_and_rejects():
 
 @pytest.mark.parametrize("row_group", [3, 7, 100])
 def test_row_numbers_run_on_across_slices_and_row_groups(tmp_path, monkeypatch, row_group):
-    monkeypatch.setattr(usage_files, "SLICE_ROWS", 4)
     monkeypatch.setattr(usage_files, "SMALLEST_SLICE", 1)
     quantity = pl.Series([Decimal(-1 if row in (5, 10) else row) for row in range(1, 11)], dtype=pl.Decimal(38, 12))
     path = tmp_path / "usage.parquet"
     pq.write_table(hours(count=10).with_columns(quantity=quantity).to_arrow(), path, row_group_size=row_group)
-    opened = open_usage_file(UsageFile(path, "usage.parquet", ""), Usage())
+    opened = open_usage_file(UsageFile(path, "usage.parquet", ""), Usage(), most_rows=4)
     taken = [take_in(frame, opened.mapping, first_row=first) for first, frame in opened.slices()]
     assert [one.rows_in for one in taken] == [4, 4, 2]
     kept = {row: quantity for one in taken for row, quantity in one.rows.select("row_number", "quantity").rows()}

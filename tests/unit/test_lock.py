@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -52,6 +53,18 @@ def test_a_lock_held_by_another_process_names_it(tmp_path):
         assert message.endswith("Z, running `ratemill run --period 2026-10`; wait for it or stop it")
         assert caught.value.exit_code == ExitCode.LOCKED
         assert read_holder(lock).pid == process.pid
+
+
+def test_who_waits_for_a_lock_says_for_whom_and_gets_it(tmp_path, caplog):
+    lock = tmp_path / "lock"
+    caplog.set_level(logging.INFO)
+    with holder(lock) as process:
+        threading.Timer(1, process.kill).start()
+        with hold_lock(lock, command="ratemill load", wait=60):
+            assert read_holder(lock).pid == os.getpid()
+    (record,) = caplog.records
+    assert f"locked by pid {process.pid}" in record.message
+    assert record.message.endswith("; waiting for it, up to 60 seconds")
 
 
 def test_a_killed_holder_frees_the_lock_and_its_name_is_not_believed(tmp_path):

@@ -341,7 +341,7 @@ def test_the_readme_tells_every_field_and_its_meaning(cls):
 
 @pytest.fixture
 def outbox(tmp_path):
-    with Warehouse.open(tmp_path / "warehouse.duckdb", Engine(memory="200MB", threads=1)) as warehouse:
+    with Warehouse.open(tmp_path / "warehouse.duckdb", Engine(threads=1)) as warehouse:
         yield Outbox(warehouse, Journal(tmp_path / "outbox.journal"), max_attempts=3)
 
 
@@ -453,7 +453,7 @@ def test_quiet_hours_and_digests_hold_back(outbox):
 
 def test_an_older_warehouse_gets_the_table(tmp_path):
     """The layout is as it was: a warehouse without the table is opened, and has it then."""
-    engine = Engine(memory="200MB", threads=1)
+    engine = Engine(threads=1)
     with Warehouse.open(tmp_path / "warehouse.duckdb", engine) as warehouse:
         warehouse._connection.execute("DROP TABLE ops.notifications")
     with Warehouse.open(tmp_path / "warehouse.duckdb", engine) as warehouse:

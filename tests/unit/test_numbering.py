@@ -103,7 +103,7 @@ def test_an_unknown_zone_of_the_seller_is_refused():
 
 @pytest.fixture
 def warehouse(tmp_path):
-    with Warehouse.open(tmp_path / "warehouse.duckdb", Engine(memory="200MB", threads=1)) as opened:
+    with Warehouse.open(tmp_path / "warehouse.duckdb", Engine(threads=1)) as opened:
         yield opened
 
 

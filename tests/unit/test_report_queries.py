@@ -162,7 +162,10 @@ def test_a_report_goes_into_a_file_of_any_kind(query, tmp_path):
         (["margin", "-s", "name=x", "-s", "least=cheap"], "--set least=cheap: it has to be a number such as 12.5"),
         (["margin", "-s", "name=x", "-s", "least=nan"], "it has to be a number such as 12.5"),
         (["margin", "-s", "name=x", "-s", "since=soon"], "it has to be a day, YYYY-MM-DD"),
-        (["no_header", "--period", "2026-10"], "it has no column period, so --period can't be given"),
+        (
+            ["no_header", "--period", "2026-10"],
+            "error: --period can't be given: this report has no column period to choose months by → leave --period out",
+        ),
         (["all_costs", "--where", "price > 1"], 'Referenced column "price" not found'),
         (["all_costs", "--columns", "price"], "--columns: there is no price; the columns are period, account_id, cost"),
         (["all_costs", "--period", "October"], "--period"),

@@ -479,7 +479,7 @@ def test_commented_settings_are_all_settings_with_their_defaults(tmp_path):
     assert Config.model_validate(switched_on) == Config(seller=seller)
     for section, field in Config.model_fields.items():
         # tables of their own, and a setting without a default
-        left_out = {"bank", "columns", "filter", "threads", "smtp", "webhooks", "chats"}
+        left_out = {"bank", "columns", "filter", "threads", "smtp", "webhooks", "chats", "spark"}
         assert set(field.annotation.model_fields) - left_out == set(switched_on[section]) - left_out
 
 

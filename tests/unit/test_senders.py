@@ -407,5 +407,30 @@ def test_trouble_with_one_way_is_not_trouble_with_another(hooks, mail, tmp_path)
     }  # fmt: skip
 
 
+def test_customers_are_told_at_the_numbers_and_urls_that_they_gave(hooks, tmp_path):
+    """Unsigned, since nobody gave a secret; and only as far as [notify] lets them."""
+    ways = [("chat", "+33612345678"), ("webhook", hooks.url)]
+    sent = messages(*(row(str(n) * 64, channel=way, address=to) for n, (way, to) in enumerate(ways)))
+    texts = {message.message_id: text_of(message) for message in sent}
+    address = hooks.url.removeprefix("http://")
+
+    def told(**notify):
+        config = parse_config({"seller": {"name": "Example Cloud", "country": "FR"}, "notify": notify})
+        secrets = {"SMS": f"json://{address}/{{number}}"}
+        return [
+            one.result for one in deliver(sent, texts, config=config, secrets=secrets, root=tmp_path, patience=QUICK)
+        ]
+
+    assert told(customers_webhooks="any", sms_env="SMS") == ["sent", "sent"]
+    call, sms = hooks.received
+    assert "ratemill-signature" not in call.headers
+    assert call.json["invoice_start_date"].endswith("-01T00:00:00Z")
+    assert isinstance(call.json["threshold"], int)
+    assert sms.path.endswith("/33612345678")
+    assert told() == ["failed", "failed"]  # http, and no service for SMS
+    assert told(customers_webhooks="off") == ["failed", "failed"]
+    assert len(hooks.received) == 2
+
+
 def test_errors_of_others_are_kept_short():
     assert len(Outcome.later("m", "x\n" * 9_999).error) <= LONGEST_ERROR + 1

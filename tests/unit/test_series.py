@@ -60,25 +60,42 @@ def test_shards_hold_a_payer_s_whole_use_of_a_sku(why, payers, expected, monkeyp
         [(number, payer) for number, group in enumerate(payers) for payer in group],
         schema={"series_id": pl.Int32, "billing_account_id": pl.String},
         orient="row",
-    ).with_columns(sku_id=pl.lit("vm"))
-    shards = assign_shards(owned, cells_per_series=31)
+    ).with_columns(sku_id=pl.lit("vm"), account_id="billing_account_id", project_id=pl.lit(None, pl.String))
+    shards = assign_shards(owned, cells_per_series=31, whole_skus={"vm"})
     assert sorted(shards["series_id"]) == list(range(len(payers)))
     found = owned.join(shards, on="series_id").select("billing_account_id", "shard").unique()
     assert dict(found.iter_rows()) == expected, why
 
 
+def dealt(monkeypatch, *, most, whole=(), **columns):
+    """The shards of series 0, 1, 2 …, each a cell of 30; ``columns``: a letter per series, payer and account alike."""
+    monkeypatch.setattr(series_module, "SHARD_ROWS", most)
+    payers = list(columns.pop("payers", "a" * 6))
+    owned = pl.DataFrame(
+        {
+            "series_id": range(len(payers)),
+            "billing_account_id": payers,
+            "account_id": list(columns.get("accounts", payers)),
+            "project_id": list(columns["projects"]) if "projects" in columns else [None] * len(payers),
+            "sku_id": list(columns.get("skus", "x" * len(payers))),
+        },
+        schema_overrides={"project_id": pl.String},
+    )
+    shards = assign_shards(owned, cells_per_series=30, whole_skus=set(whole))
+    return "".join(map(str, shards.sort("series_id")["shard"]))
+
+
 def test_small_payers_share_a_shard_up_to_its_size(monkeypatch):
-    monkeypatch.setattr(series_module, "SHARD_ROWS", 100)
-    owned = pl.DataFrame({"series_id": range(8), "billing_account_id": list("aaabbbcd"), "sku_id": "vm"})
-    shards = assign_shards(owned, cells_per_series=30).sort("series_id")["shard"].to_list()
-    assert shards == [0, 0, 0, 1, 1, 1, 2, 2]  # 90, 180, 210, 240 rows: a shard begins behind each hundred
+    # 90, 180, 210, 240 rows: a shard begins behind each hundred
+    assert dealt(monkeypatch, most=100, payers="aaabbbcd", whole="x") == "00011122"
 
 
-def test_one_payer_who_has_most_rows_is_dealt_over_shards_by_sku(monkeypatch):
-    monkeypatch.setattr(series_module, "SHARD_ROWS", 60)
-    owned = pl.DataFrame({"series_id": range(6), "billing_account_id": "a", "sku_id": list("xxyyzz")})
-    shards = assign_shards(owned, cells_per_series=30).sort("series_id")["shard"].to_list()
-    assert shards == [0, 0, 1, 1, 2, 2]
+def test_one_payer_who_has_most_rows_is_dealt_over_shards(monkeypatch):
+    assert dealt(monkeypatch, most=60, skus="xxyyzz") == "001122", "by SKU"
+    assert dealt(monkeypatch, most=60, accounts="mmnnoo") == "001122", "by account"
+    assert dealt(monkeypatch, most=60, projects="ppqqrr") == "001122", "by project"
+    assert dealt(monkeypatch, most=60, projects="ppqqrr", whole="x") == "222222", "not where tiers count all of it"
+    assert dealt(monkeypatch, most=60, skus="xxyyyy", projects="ppqqrr", whole="y") == "002222"
 
 
 def test_series_that_differ_in_what_is_not_charged_share_a_charge():

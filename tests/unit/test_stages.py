@@ -91,7 +91,7 @@ STAGES = [  # (module that calls it, its name there)
     ("engine", "take_in"),
     ("ratemill.steps.rate", "split_by_book"),
     ("ratemill.steps.rate", "plan_metering"),
-    ("ratemill.steps.rate", "rate_shard"),
+    ("ratemill.engines.shards", "rate_shard"),
     ("ratemill.rating.metering", "owners_of"),
     ("ratemill.rating.metering", "owners_in"),
     ("ratemill.rating.metering", "make_calendars"),
@@ -188,7 +188,7 @@ def test_without_rows_a_stage_has_the_same_columns(key, calls):
 
 
 def test_without_usage_but_with_a_book_nothing_is_billed(calls):
-    stage, (metered, hourly), named, _ = calls["ratemill.steps.rate", "rate_shard"]
+    stage, (metered, hourly), named, _ = calls["ratemill.engines.shards", "rate_shard"]
     rated = stage(metered.head(0), hourly.head(0), **named)
     assert (rated.charges.height, rated.unpriced.height) == (0, 0)
     assert rated.charges.schema == CHARGES.polars_schema

@@ -227,6 +227,31 @@ def subscribed_budgets_exist(book: Book) -> list[Finding]:
     ]
 
 
+def subscribed_thresholds_exist(book: Book) -> list[Finding]:
+    """A subscription for one threshold is for one that its budget has."""
+    given = dict(book.budgets.select("budget_id", "thresholds").iter_rows())
+    rows = book.subscriptions.filter(pl.col("threshold").is_not_null())
+    unknown = [
+        index
+        for index, row in enumerate(rows.iter_rows(named=True))
+        if row["budget_id"] is None or row["threshold"] not in given.get(row["budget_id"], row["threshold"]).split()
+    ]
+    return _wrong_cells(
+        rows[unknown],
+        "subscriptions.threshold",
+        "threshold",
+        lambda row: (
+            f"{_subscription(row)} is for threshold {row['threshold']!r}, "
+            + (
+                "and no budget_id says of which budget"
+                if row["budget_id"] is None
+                else f"and budget {row['budget_id']!r} has {given[row['budget_id']]}"
+            )
+        ),
+        "write one of the budget's thresholds as it stands there, or leave threshold empty",
+    )
+
+
 def subscriptions_can_happen(book: Book) -> list[Finding]:
     """A subscription for one account has some event that is about an account."""
     about = pl.col("events").map_elements(

@@ -33,10 +33,17 @@ from ratemill.book.budgets import (
     subscribed_budgets_exist,
     subscribed_events_are_known,
     subscribed_members_exist,
+    subscribed_thresholds_exist,
     subscription_cells_can_be_read,
     subscriptions_can_happen,
     subscriptions_have_an_address,
     thresholds_can_be_read,
+)
+from ratemill.book.coupons import (
+    coupon_accounts_pay,
+    coupon_amounts_can_be_invoiced,
+    coupon_codes_can_be_typed,
+    coupon_codes_differ,
 )
 from ratemill.book.deals import (
     accounts_of_deals_exist,
@@ -198,10 +205,16 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     thresholds_can_be_read,
     subscribed_events_are_known,
     subscribed_budgets_exist,
+    subscribed_thresholds_exist,
     subscribed_members_exist,
     subscriptions_can_happen,
     subscriptions_have_an_address,
     subscription_cells_can_be_read,
+    # coupons
+    coupon_accounts_pay,
+    coupon_amounts_can_be_invoiced,
+    coupon_codes_can_be_typed,
+    coupon_codes_differ,
     # members
     principals_are_names,
     principals_are_written_alike,

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import polars as pl
 
-from ratemill.tables.book import BOOK_TABLES, BUDGETS, EVERY_BOOK_TABLE, MEMBERS, PRICES, SUBSCRIPTIONS
+from ratemill.tables.book import BOOK_TABLES, BUDGETS, COUPONS, EVERY_BOOK_TABLE, MEMBERS, PRICES, SUBSCRIPTIONS
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 
 SOURCE_FILE = "source_file"
@@ -48,6 +48,7 @@ class Book:
     members: pl.DataFrame = field(default_factory=partial(without_rows, MEMBERS))
     budgets: pl.DataFrame = field(default_factory=partial(without_rows, BUDGETS))
     subscriptions: pl.DataFrame = field(default_factory=partial(without_rows, SUBSCRIPTIONS))
+    coupons: pl.DataFrame = field(default_factory=partial(without_rows, COUPONS))
 
     @classmethod
     def of(cls, **frames: pl.DataFrame) -> Book:

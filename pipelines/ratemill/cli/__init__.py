@@ -21,16 +21,26 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ratemill import __version__
-from ratemill.cli.shared import opened_workspace, print_json, printable
-from ratemill.errors import ExitCode, InvariantError, LockedError, RatemillError, TemporaryError, UsageError
+from ratemill import __version__, logs
+from ratemill.cli.shared import opened_workspace, print_json, printable, takes_colour, wrapped
+from ratemill.errors import (
+    DataRefusedError,
+    ExitCode,
+    InvariantError,
+    LockedError,
+    RatemillError,
+    TemporaryError,
+    UsageError,
+)
+from ratemill.observe import Ending, tell_over
 
 _MAX_FINDINGS = 20
+_FINDING_INDENT = 4
 _INTERRUPTED = 128 + signal.SIGINT
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -61,12 +71,13 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("init", "ratemill.cli.init:init", "Make a workspace that runs at once."),
     Command("run", "ratemill.cli.run:run", "Bill a period: load, check, rate, invoice, report, publish."),
+    Command("plan", "ratemill.cli.plan:plan", "Show what a run would do now, step by step, and why."),
     Command("load", "ratemill.cli.steps:load", "Read new and changed usage files into the warehouse."),
     Command("check", "ratemill.cli.steps:check", "Check the book, the configuration and the usage of a period."),
     Command("rate", "ratemill.cli.steps:rate", "Turn the usage of a period into charges."),
     Command("invoice", "ratemill.cli.steps:invoice", "Draft the invoices of a rated period."),
     Command("report", "ratemill.cli.steps:report", "Write invoices, cost reports and files of a period."),
-    Command("publish", "ratemill.cli.steps:publish", "Write the database that analysts open."),
+    Command("publish", "ratemill.cli.steps:publish", "Write the database that analysts open, and its mirror."),
     Command("close", "ratemill.cli.close:close", "Issue the invoices of a period, and freeze it."),
     Command("credit-note", "ratemill.cli.credit:credit_note", "Credit an issued invoice, or a part of it."),
     Command("verify", "ratemill.cli.verify:verify", "Prove that what was billed is unchanged."),
@@ -95,12 +106,31 @@ COMMANDS = (
     Command("notifications", "ratemill.cli.alerts:notifications", "Show what was sent, waits, or went wrong."),
     Command("sql", "ratemill.cli.sql:sql", "Query the published data with SQL, read-only."),
     Command("query", "ratemill.cli.query:query", "Ask a report query of the published data."),
+    Command("backup", "ratemill.cli.backup:backup", "Copy what can't be made again, as of one moment."),
+    Command("restore", "ratemill.cli.backup:restore", "Make a workspace from a backup."),
+    Command(
+        "book pull", "ratemill.cli.book:pull", "Bring projects and members of the book up to what another system says."
+    ),
+    Command(
+        "serve", "ratemill.cli.serve:serve", "Serve the Billing API: what was published, each key seeing its own part."
+    ),
+    Command("keys create", "ratemill.cli.keys:create", "Make a key, and show its secret: once, for it is not kept."),
+    Command(
+        "keys list",
+        "ratemill.cli.keys:list_keys",
+        "List keys: what each sees, when it was used last, whether it holds.",
+    ),
+    Command("keys revoke", "ratemill.cli.keys:revoke", "Take a key back for good; servers refuse it within a second."),
     Command("bench", "ratemill.cli.bench:bench", "Measure a run against the bare engine."),
     Command("status", "ratemill.cli.status:status", "Show what was run, and what is waiting."),
 )
 _BY_NAME = {command.name: command for command in COMMANDS}
 
-GROUPS = {"export": "Write files for other systems."}
+GROUPS = {
+    "export": "Write files for other systems.",
+    "book": "Fill tables of the book from elsewhere.",
+    "keys": "Make, list and revoke keys of the Billing API.",
+}
 """Words that commands of two words begin with, and their line in ``ratemill --help``."""
 
 
@@ -186,21 +216,31 @@ def ratemill(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code (see :func:`run_command`)."""
-    _settle_encoding()
+    _settle_streams()
     code = run_command(sys.argv[1:] if arguments is None else list(arguments))
+    nobody_reads = code == _BROKEN_PIPE
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _BROKEN_PIPE
-    if code == _BROKEN_PIPE:
+        nobody_reads, code = True, code or _BROKEN_PIPE
+    if nobody_reads:
         # The interpreter flushes stdout again when it ends; give it somewhere to write to.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
-def _settle_encoding() -> None:
-    """Files and pipes get the same bytes on every machine; a terminal gets what it can show."""
+def _settle_streams() -> None:
+    """Files and pipes get the same bytes on every machine; a terminal gets what it can show.
+
+    A stream that whoever started us has closed leads nowhere: else the next file to be opened would become it, and what
+    we say would go into the warehouse.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is the one that is missing
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
@@ -235,6 +275,12 @@ def run_command(arguments: list[str]) -> int:
     signals = _Signals()
     signals.install()
     teller = _Teller(arguments)
+    code = _run(arguments, signals, teller)
+    tell_over(Ending(code, teller.told, teller.findings))
+    return code
+
+
+def _run(arguments: list[str], signals: _Signals, teller: _Teller) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="ratemill", standalone_mode=False)
         if signals.received == signal.SIGINT and result == _INTERRUPTED:  # typer returns instead of raising
@@ -242,6 +288,7 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends, panics of libraries included
+        teller.where = logs.where(error)
         if signals.received is not None:
             return teller.stopped(signals.received)
         return teller.end(error)
@@ -256,6 +303,11 @@ class _Teller:
     def __init__(self, arguments: list[str]) -> None:
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
         self._arguments = arguments
+        self.told = ""
+        """The message of the error, if there was one."""
+        self.findings: tuple[Any, ...] = ()
+        self.where: dict[str, object] = {}
+        """Run, period and step that the error came from, as far as they are known."""
         self._json = "--json" in options
         self._json_log = "--log-format=json" in options or ("--log-format", "json") in pairwise(options)
 
@@ -305,32 +357,36 @@ class _Teller:
     def _tell(
         self, message: str, code: int, *, findings: Sequence[Any] = (), status: str = "", label: str = "error: "
     ) -> int:
+        self.told, self.findings = message, tuple(findings)
         status = status or _STATUS.get(ExitCode(code), "internal_error")
         with suppress(BrokenPipeError):
             if self._json_log:
                 told = [finding.as_dict() for finding in findings]
-                line = {"time": _now(), "level": "error", "message": message, "exit_code": code, "findings": told}
+                line = {"time": _now(), "level": "error", "message": message, **self.where}
+                line |= {"exit_code": code, "findings": told}
                 sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
             else:
-                sys.stderr.write(_plain(message, findings, label=label, colour=_colour(sys.stderr)))
+                sys.stderr.write(_plain(message, findings, label=label, stream=sys.stderr))
             sys.stderr.flush()
         if self._json:
             told = [finding.as_dict() for finding in findings]
-            print_json({"status": status, "exit_code": int(code), "error": message, "findings": told})
+            with suppress(BrokenPipeError):
+                print_json({"status": status, "exit_code": int(code), "error": message, "findings": told})
         return int(code)
 
 
-def _plain(message: str, findings: Sequence[Any], *, label: str, colour: bool) -> str:
-    red, end = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
-    lines = [f"{red}{label}{end if label else ''}{printable(message)}{'' if label else end}"]
-    lines += [f"  {finding.severity.value}: {printable(str(finding))}" for finding in findings[:_MAX_FINDINGS]]
+def _plain(message: str, findings: Sequence[Any], *, label: str, stream: TextIO) -> str:
+    red, end = ("\x1b[1;31m", "\x1b[0m") if takes_colour(stream) else ("", "")
+    told = wrapped(f"{label}{printable(message)}", stream, under=len(label))
+    red_until = len(label) or len(told)
+    lines = [f"{red}{told[:red_until]}{end}{told[red_until:]}"]
+    lines += [
+        wrapped(f"  {finding.severity.value}: {printable(str(finding))}", stream, under=_FINDING_INDENT)
+        for finding in findings[:_MAX_FINDINGS]
+    ]
     if len(findings) > _MAX_FINDINGS:
         lines.append(f"  … and {len(findings) - _MAX_FINDINGS:,} more (--json lists all {len(findings):,})")
     return "\n".join(lines) + "\n"
-
-
-def _colour(stream: Any) -> bool:
-    return bool(stream.isatty()) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def _translate(error: BaseException) -> RatemillError | None:
@@ -340,18 +396,32 @@ def _translate(error: BaseException) -> RatemillError | None:
     text = " ".join(str(error).split())
     library, kind = type(error).__module__.partition(".")[0], type(error).__name__
     if isinstance(error, MemoryError) or (library == "_duckdb" and kind == "OutOfMemoryException"):
-        return TemporaryError(
-            "not enough memory: set [engine] memory in ratemill.toml to what the machine can spare, or run again"
-            f" when it is less busy; nothing was changed{f' ({text})' if text else ''}"
+        cure = (
+            "raise [engine] memory in ratemill.toml"
+            if library == "_duckdb"
+            else "run again when the machine is less busy, or set [engine] memory in ratemill.toml to what it can spare"
         )
+        return TemporaryError(f"not enough memory → {cure}; nothing was changed{f' ({text})' if text else ''}")
     if names_full_disk(text):
         return TemporaryError(f"disk full: free space and run again; nothing is half-written ({text})")
-    if library == "_duckdb" and "Could not set lock on file" in text:
-        return LockedError(f"a database file is open in another process; close it and run again ({text})")
+    if library == "_duckdb":
+        return _trouble_of_database(text)
     if isinstance(error, OSError):
         return from_os_error(error, "reading or writing")
     if isinstance(error, UnicodeEncodeError):
         return UsageError(f"the output's encoding can't show every character: set PYTHONUTF8=1 ({text})")
+    return None
+
+
+def _trouble_of_database(text: str) -> RatemillError | None:
+    """What a message of DuckDB means to the user; None for a bug."""
+    if "Could not set lock on file" in text:
+        return LockedError(f"a database file is open in another process; close it and run again ({text})")
+    if "Corrupt database file" in text:
+        return DataRefusedError(
+            f"a database file is damaged ({text}) → look after the disk, and bring the workspace back from a backup:"
+            " ratemill restore; if it is published/billing.duckdb, ratemill publish makes it again"
+        )
     return None
 
 

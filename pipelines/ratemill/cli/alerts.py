@@ -17,6 +17,7 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
+    print_entry,
     printable,
     read_actor,
     read_clock,
@@ -38,6 +39,8 @@ _PATIENCE_SECONDS = 30
 """How long to wait for a run to end before giving up."""
 _SHOWN = 50
 _SHOWN_KEY = 12
+_INDENT, _TIME_WIDTH = 19, 18
+"""Columns of result and channel in front of a line, and of the time before them."""
 
 
 def alerts(
@@ -199,20 +202,20 @@ def _print(sent: Sent, *, dry_run: bool) -> None:
     if sent.found.standings:
         _print_budgets(console, sent.found.standings)
     for note in sent.found.notes:
-        typer.echo(printable(f"note      {note}"))
+        print_entry("note      ", note)
     outcomes = {outcome.message_id: outcome for outcome in sent.outcomes}
     for message in sent.messages:
         outcome = outcomes.get(message.message_id)
         result = "would go" if outcome is None else _RESULTS[outcome.result]
-        typer.echo(printable(f"{result:<9} {message.channel:<8} {message.address}: {_about(message)}"))
+        print_entry(f"{result:<9} {message.channel:<8} ", f"{message.address}: {_about(message)}")
         if outcome is not None and outcome.error:
-            typer.echo(printable(f"{'':<19}{outcome.error}"))
+            print_entry(" " * _INDENT, outcome.error)
     for row in sent.held:
-        typer.echo(printable(f"waits     {row['channel']:<8} {row['address']}: {_what(row)} ({_why(row)})"))
+        print_entry(f"waits     {row['channel']:<8} ", f"{row['address']}: {_what(row)} ({_why(row)})")
     for event in sent.found.nobody[:_SHOWN]:
         if event.kind in {"budget", "anomaly"}:
             data = {"kind": event.kind, "payload": jsonlib.dumps(event.payload, default=str), "period": event.period}
-            typer.echo(printable(f"unheard   nobody is told: {_what(data)} → add a row to book/subscriptions.csv"))
+            print_entry("unheard   ", f"nobody is told: {_what(data)} → add a row to book/subscriptions.csv")
     counts = (
         f"{len(sent.queued):,} new, {len(sent.messages):,} message{'s' if len(sent.messages) != 1 else ''}"
         f" {'would go' if dry_run else 'tried'}, {len(sent.held):,} waiting"
@@ -232,7 +235,7 @@ def _print_budgets(console: Console, standings: Sequence[Standing]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="dim")
     table.add_column("Budget", overflow="fold")
     table.add_column("Period", no_wrap=True)
-    for name in ("Amount", "So far", "Expected", ""):
+    for name in ("Amount", "So far", "Expected", "Share"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("Reached", "Counted"):
         table.add_column(name, no_wrap=True)
@@ -275,7 +278,7 @@ def _what(*rows: Mapping[str, Any]) -> str:
 
     match rows[-1]["kind"]:
         case "budget":
-            thresholds = " ".join(jsonlib.loads(row["payload"])["threshold"] for row in rows)
+            thresholds = ", ".join(jsonlib.loads(row["payload"])["threshold"] for row in rows)
             amount = format_money(Decimal(data["budget"]["amount"]), data["currency"])
             return (
                 f"budget {data['budget']['budget_id']} of {data['period']} reached {thresholds}: {money('amount')} of"
@@ -355,7 +358,7 @@ def _tell_history(history: Replayed, months: str, *, json: bool) -> None:
         )
     Console(file=sys.stdout, highlight=False).print(table)
     for note in history.notes:
-        typer.echo(printable(f"note: {note}"))
+        print_entry("note: ", note)
     count = len(history.crossings)
     typer.echo(
         f"\n{count:,} threshold{'s' if count != 1 else ''} reached in {history.days:,} days of {months},"
@@ -403,14 +406,10 @@ def notifications(
         return
     for row in shown:
         at = row["sent_at"] or row["last_attempt_at"] or row["queued_at"]
-        typer.echo(
-            printable(
-                f"{at:%Y-%m-%d %H:%M}  {row['state']:<9} {row['channel']:<8} {row['address']}: {_what(row)}"
-                f"  {row['notification_id'][:_SHOWN_KEY]}"
-            )
-        )
+        told = f"{row['address']}: {_what(row)}  {row['notification_id'][:_SHOWN_KEY]}"
+        print_entry(f"{at:%Y-%m-%d %H:%M}  {row['state']:<9} {row['channel']:<8} ", told)
         if row["last_error"]:
-            typer.echo(printable(f"{'':<28}after {row['attempts']} attempts: {row['last_error']}"))
+            print_entry(" " * (_TIME_WIDTH + _INDENT), f"after {row['attempts']} attempts: {row['last_error']}")
     if again:
         typer.echo(f"{again:,} queued again; run: ratemill alerts")
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())

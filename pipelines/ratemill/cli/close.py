@@ -13,9 +13,11 @@ from ratemill.cli.shared import (
     LogFormatOption,
     PeriodOption,
     QuietOption,
+    WaitOption,
     WorkspaceOption,
     finish,
     open_workspace,
+    print_entry,
     printable,
     read_clock,
     read_issue_date,
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from ratemill.steps.close import Closing
     from ratemill.workspace import Workspace
 
-_MARKS = {"ok": "ok", "waived": "waived", "open": "OPEN"}
+_MARKS = {"ok": ("ok", "green"), "waived": ("waived", "yellow"), "open": ("OPEN", "red")}
+_INDENT = 33
+"""Columns of status and point in front of a line."""
 
 
 def close(
@@ -57,6 +61,7 @@ def close(
             help="Take this for the clock, 2026-11-01T03:00:00Z; it decides whether the period has ended, and today.",
         ),
     ] = None,
+    wait: WaitOption = 0,
     json: JsonOption = False,
     quiet: QuietOption = False,
     log_format: LogFormatOption = "text",
@@ -71,15 +76,22 @@ def close(
     from ratemill.steps.failures import failures_are_told  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
-    one, now, waivers, day = (
-        read_period(period),
-        read_clock(as_of),
+    now = read_clock(as_of)
+    one, waivers, day = (
+        read_period(period, now=now),
         _read_waivers(waive or []),
         read_issue_date(issue_date),
     )
     with (
         working(
-            opened, f"ratemill close --period {one}", now=now, by=by, quiet=quiet, json=json, log_format=log_format
+            opened,
+            f"ratemill close --period {one}",
+            now=now,
+            by=by,
+            wait=wait,
+            quiet=quiet,
+            json=json,
+            log_format=log_format,
         ) as context,
         failures_are_told(context, "close_blocked", [one]),
     ):
@@ -123,11 +135,12 @@ def _summary(closing: Closing, workspace: Workspace) -> dict[str, Any]:
 
 def _print(closing: Closing, workspace: Workspace) -> None:
     for row in closing.checklist.iter_rows(named=True):
-        typer.echo(f"{_MARKS[row['status']]:<7} {row['point']:<24} {printable(row['detail'])}")
+        mark, colour = _MARKS[row["status"]]
+        print_entry(f"{mark:<7} {row['point']:<24} ", row["detail"], colour=colour)
         if row["status"] == "open":
-            typer.echo(f"{'':<33}→ {row['cure']}")
+            print_entry(" " * _INDENT, f"→ {row['cure']}", under=_INDENT + 2)
         if row["status"] == "waived":
-            typer.echo(printable(f"{'':<33}waived by {row['waived_by']}: {row['reason']}"))
+            print_entry(" " * _INDENT, f"waived by {row['waived_by']}: {row['reason']}")
     closed = closing.closed
     if closed is None:
         count = len(closing.open_points)

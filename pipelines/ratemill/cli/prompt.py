@@ -24,8 +24,8 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from ratemill.cli.rows import OutputFormat, choose_format, format_rows, terminal_width, write_rows
-from ratemill.cli.shared import print_text, printable
+from ratemill.cli.rows import OutputFormat, choose_format, format_rows, write_rows
+from ratemill.cli.shared import print_text, printable, terminal_width, wrapped
 from ratemill.errors import RatemillError, UsageError
 from ratemill.io.atomic import PRIVATE_FILE
 from ratemill.io.query import run_query
@@ -210,7 +210,8 @@ class Prompt:
             elif text:
                 self._ask(text)
         except (RatemillError, OSError) as error:
-            print_text(f"error: {printable(str(error))}\n")
+            label = "error: "
+            print_text(f"{wrapped(label + printable(str(error)), sys.stdout, under=len(label))}\n")
         except KeyboardInterrupt:
             print_text("stopped\n")
 

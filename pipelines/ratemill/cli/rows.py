@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ratemill.cli.shared import finish, print_text, printable
+from ratemill.cli.shared import finish, print_text, printable, terminal_width
 from ratemill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,8 +128,3 @@ def format_rows(result: QueryResult, chosen: OutputFormat, width: int | None, *,
             return to_json_lines(result.table)
         case _:
             return to_text_table(result.table, width=width, truncated=result.truncated, more=more, clean=printable)
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal; none where stdout is no terminal, and nothing is to be cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -11,6 +11,7 @@ from ratemill.cli.shared import (
     LogFormatOption,
     PeriodOption,
     QuietOption,
+    WaitOption,
     WorkspaceOption,
     finish,
     open_workspace,
@@ -26,7 +27,7 @@ AsOfOption = Annotated[
         "--as-of",
         metavar="INSTANT",
         show_default=False,
-        help="Take this for the clock, 2026-11-01T03:00:00Z; it decides only which periods have begun.",
+        help="Take this for the clock, 2026-11-01T03:00:00Z; it decides which periods have begun, and which is last.",
     ),
 ]
 
@@ -35,6 +36,7 @@ def run(
     period: PeriodOption,
     workspace: WorkspaceOption = None,
     as_of: AsOfOption = None,
+    wait: WaitOption = 0,
     json: JsonOption = False,
     quiet: QuietOption = False,
     log_format: LogFormatOption = "text",
@@ -48,10 +50,11 @@ def run(
     from ratemill.steps.failures import failures_are_told, tell_failure  # noqa: PLC0415
 
     opened = open_workspace(workspace, log_format=log_format, quiet=quiet)
-    periods, now = read_periods(period), read_clock(as_of)
+    now = read_clock(as_of)
+    periods = read_periods(period, now=now)
     with (
         working(
-            opened, f"ratemill run --period {period}", now=now, quiet=quiet, json=json, log_format=log_format
+            opened, f"ratemill run --period {period}", now=now, wait=wait, quiet=quiet, json=json, log_format=log_format
         ) as context,
         failures_are_told(context, "run_failed", periods),
     ):
@@ -60,6 +63,8 @@ def run(
         if refused:
             told = "usage files were refused; the rest was billed"
             tell_failure(context, "run_failed", periods, told, refused, outlasts_runs=True)
+    billed = {summary.period for summary in summaries}
+    empty = [str(one) for one in periods if str(one) not in billed]
     code = ExitCode.DATA_REFUSED if refused else ExitCode.DONE
     if json:
         finish(
@@ -68,11 +73,14 @@ def run(
                 "exit_code": int(code),
                 "files": {"matched": loaded.files, "loaded": loaded.loaded, "refused": len(refused)},
                 "periods": [summary.as_dict() for summary in summaries],
+                "nothing_to_bill": empty,
                 "findings": [finding.as_dict() for finding in loaded.findings],
             },
             json=True,
         )
     else:
         print_page(summaries, loaded)
+        if empty:
+            typer.echo(f"\nNothing to bill in {', '.join(empty)}")
     if refused:
         raise typer.Exit(code)

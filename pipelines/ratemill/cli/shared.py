@@ -6,14 +6,16 @@ import getpass
 import json as jsonlib
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zoneinfo import ZoneInfo
 
 import typer
@@ -72,6 +74,17 @@ IssueDateOption = Annotated[
     ),
 ]
 
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        show_default=False,
+        help="Wait this long for another process that is at work here; else end with exit code 4 at once.",
+    ),
+]
+
 opened_workspace: ContextVar[Workspace | None] = ContextVar("opened_workspace", default=None)
 """The workspace of this command, for the report of an internal error."""
 
@@ -94,6 +107,7 @@ def open_workspace(workspace: Path | None, *, log_format: logs.LogFormat = "text
 def working(
     opened: Workspace, command: str, *, now: datetime | None = None, by: str | None = None, quiet: bool = False,
     json: bool = False, log_format: logs.LogFormat = "text", in_doubt: bool = False, read_only: bool = False,
+    wait: float = 0,
 ) -> Iterator[Context]:  # fmt: skip
     """``opened``, locked for ``command``, with bars on stderr where people look at it and nothing else is there.
 
@@ -107,21 +121,27 @@ def working(
         log_format: as the option; lines of JSON have no bars between them.
         in_doubt: see :func:`ratemill.pipeline.open_run`.
         read_only: see there.
+        wait: as ``--wait``.
 
     Raises:
         LockedError: another process is at work.
         DataRefusedError: the warehouse does not know what was issued.
     """
-    from ratemill.pipeline import open_run  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.observe import observe  # noqa: PLC0415 - heavy libraries, not needed for --help
+    from ratemill.pipeline import open_run  # noqa: PLC0415
     from ratemill.progress import make_progress  # noqa: PLC0415
+    from ratemill.steps.observers import observers_of  # noqa: PLC0415
 
     now, actor = now or read_clock(None), read_actor(by)
+    observers = () if read_only else observers_of(opened, command)
+    observe(observers)
     with (
         make_progress(quiet=quiet or json or log_format == "json") as progress,
         open_run(
-            opened, progress, now=now, command=command, actor=actor, in_doubt=in_doubt, read_only=read_only
+            opened, progress, now=now, command=command, actor=actor, in_doubt=in_doubt, read_only=read_only, wait=wait,
+            observers=observers,
         ) as context,
-    ):
+    ):  # fmt: skip
         yield context
 
 
@@ -130,8 +150,8 @@ def set_up_logging(*, log_format: logs.LogFormat = "text", quiet: bool = False) 
     logs.configure(log_format, level=logging.WARNING if quiet else logging.INFO)
 
 
-def read_periods(text: str) -> list[BillingPeriod]:
-    """The periods that ``--period`` names, in order; ``last`` is the month before today in UTC.
+def read_periods(text: str, *, now: datetime | None = None) -> list[BillingPeriod]:
+    """The periods that ``--period`` names, in order; ``last`` is the month before that of ``now`` (or today) in UTC.
 
     Raises:
         UsageError: it is no period.
@@ -139,14 +159,14 @@ def read_periods(text: str) -> list[BillingPeriod]:
     from ratemill.period import parse_periods  # noqa: PLC0415 - polars is not needed for --help
 
     try:
-        return parse_periods(text, today=datetime.now(UTC).date())
+        return parse_periods(text, today=(now or datetime.now(UTC)).date())
     except ValueError as error:
         raise UsageError(f"--period: {error}") from None
 
 
-def read_period(text: str) -> BillingPeriod:
+def read_period(text: str, *, now: datetime | None = None) -> BillingPeriod:
     """The one period that ``--period`` names; see :func:`read_periods`."""
-    periods = read_periods(text)
+    periods = read_periods(text, now=now)
     if len(periods) != 1:
         raise UsageError(f"--period: {text!r} names {len(periods)} periods, and this command takes one")
     return periods[0]
@@ -239,6 +259,42 @@ def print_text(text: str) -> None:
     while rest:
         rest = rest[sys.stdout.buffer.write(rest) :]
     sys.stdout.flush()
+
+
+def print_entry(head: str, text: str, *, under: int | None = None, colour: str | None = None) -> None:
+    """``head``, and ``text`` behind it: on a terminal wrapped below column ``under``, or below where ``text`` begins.
+
+    ``colour`` is that of the head's first word.
+    """
+    told = wrapped(f"{head}{printable(text)}", sys.stdout, under=len(head) if under is None else under)
+    if colour is not None and takes_colour(sys.stdout):
+        word, rest = told.split(" ", 1)
+        told = f"{typer.style(word, fg=colour)} {rest}"
+    typer.echo(told)
+
+
+def takes_colour(stream: TextIO) -> bool:
+    """Whether a stream leads to somebody who sees colours."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def wrapped(text: str, stream: TextIO, *, under: int = 0) -> str:
+    """``text`` for a stream: on a terminal wrapped at words, with further lines below column ``under``, else as it is.
+
+    No-break spaces are none to wrap at: an amount stays beside its currency.
+    """
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    indent = " " * min(under, width // 2)
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False) for line in text.split("\n")
+    )
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; none where stdout is no terminal, and nothing is to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def printable(text: str) -> str:

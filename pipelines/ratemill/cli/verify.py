@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,14 +14,19 @@ from ratemill.cli.shared import (
     WorkspaceOption,
     finish,
     open_workspace,
+    print_entry,
     printable,
     read_periods,
     working,
+    wrapped,
 )
 from ratemill.errors import ExitCode
 
 if TYPE_CHECKING:
     from ratemill.steps.verify import Proof, Verified
+
+_INDENT, _FINDING_INDENT = 11, 4
+"""Columns in front of what a line tells."""
 
 
 def verify(
@@ -89,10 +95,10 @@ def _print(verified: Verified) -> None:
         typer.echo("periods    none is closed; an open one is verified with --period")
     for proof in verified.periods:
         for line in _lines(proof):
-            typer.echo(printable(line))
+            typer.echo(wrapped(printable(line), sys.stdout, under=_INDENT))
     findings = verified.all_findings
     for finding in findings:
-        typer.echo(printable(f"  {finding.severity.value}: {finding}"))
+        print_entry(f"  {finding.severity.value}: ", str(finding), under=_FINDING_INDENT)
     count = f"{len(findings):,} {'thing is' if len(findings) == 1 else 'things are'} not as they were"
     typer.echo(count if findings else "all of it is as it was")
 

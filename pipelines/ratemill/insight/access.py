@@ -133,14 +133,19 @@ def scope_of(principal: str, *, book: Book, at: datetime) -> Scope:
     A project that is given alone is that of the one organization it was ever paid by: a customer that calls a project
     of its own alike stays apart. (The checks of the book refuse a project of several.)
     """
+    mine = replace(book, members=book.members.filter(pl.col("principal") == principal))
+    return scopes_at(mine, at=at).get(principal, Scope(principal, ()))
+
+
+def scopes_at(book: Book, *, at: datetime) -> dict[str, Scope]:
+    """What each member may see at ``at``, by name, as :func:`scope_of` says; those who see nothing are not in it."""
     instant = pl.lit(at, dtype=INSTANT)
     holds = (pl.col("valid_from").is_null() | (pl.col("valid_from") <= instant)) & (
         pl.col("valid_to").is_null() | (instant < pl.col("valid_to"))
     )
-    rows = book.members.filter(pl.col("principal") == principal, holds)
     owners = dict(payers_of_projects(book).iter_rows())
-    grants = set()
-    for row in rows.iter_rows(named=True):
+    grants: dict[str, set[Grant]] = {}
+    for row in book.members.filter(holds).iter_rows(named=True):
         given = {name: row[name] or "" for name in ("organization_id", "account_id", "project_id")}
         if given["project_id"] and not (given["organization_id"] or given["account_id"]):
             payers = owners.get(given["project_id"], [])
@@ -148,8 +153,8 @@ def scope_of(principal: str, *, book: Book, at: datetime) -> Scope:
                 continue  # whose it is cannot be told, so nobody's
             given["organization_id"] = payers[0]
         if any(given.values()):
-            grants.add(Grant(row["role"], **given))
-    return Scope(principal, tuple(sorted(grants)))
+            grants.setdefault(row["principal"], set()).add(Grant(row["role"], **given))
+    return {name: Scope(name, tuple(sorted(found))) for name, found in sorted(grants.items())}
 
 
 _ORGANIZATIONS_OWN = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class ChargeStore:
         current, and is invoiced again.
         """
         folder = self.folder(period, run_id)
-        data = _as_parquet(charges)
+        data = as_parquet(charges)
         manifest = self.manifest(period, run_id)
         manifest["files"][INVOICED_FILE] = hashlib.sha256(data).hexdigest()
         write_file(folder / INVOICED_FILE, data)
@@ -142,6 +143,13 @@ class ChargeWriter:
         self.charges += charges.height
         self.unpriced.append(unpriced)
 
+    def take_shard(self, file: Path, charges: int, unpriced: pl.DataFrame) -> None:
+        """Take the next shard, which was written elsewhere as :func:`as_parquet` does."""
+        shutil.move(file, self.folder / f"shard-{self._shards:04d}.parquet")
+        self._shards += 1
+        self.charges += charges
+        self.unpriced.append(unpriced)
+
     def finish(self) -> None:
         """Write unpriced usage and the manifest."""
         if not self._shards:
@@ -168,10 +176,10 @@ def _scan(files: list[Path]) -> pl.LazyFrame:
 
 
 def _write(rows: pl.DataFrame, path: Path) -> None:
-    path.write_bytes(_as_parquet(rows))
+    path.write_bytes(as_parquet(rows))
 
 
-def _as_parquet(rows: pl.DataFrame) -> bytes:
+def as_parquet(rows: pl.DataFrame) -> bytes:
     """Equal frames give equal bytes: one chunk, fixed row groups.
 
     Made in memory, because Polars does not say that a disk is full: it calls the file out of specification.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from ratemill.io.atomic import PRIVATE_FILE, is_alive, make_private_folder, tran
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_logger = logging.getLogger(__name__)
 
 _HOLDER_GRACE_SECONDS = 0.5
 """A holder writes its name right after it got the lock; who loses the race waits this long to read it."""
@@ -56,9 +59,14 @@ def hold_lock(path: Path, *, command: str, wait: float = 0) -> Iterator[None]:
         # No soft fallback: on a file system without flock a lock file would outlive a killed holder.
         lock = FileLock(path, mode=PRIVATE_FILE, fallback_to_soft=False, preserve_lock_file=True)
         try:
-            lock.acquire(timeout=wait)
+            lock.acquire(timeout=0)
         except Timeout:
-            raise LockedError(_locked_message(_patiently_read_holder(path))) from None
+            if wait > 0:
+                _logger.info("%s; waiting for it, up to %g seconds", _who(_patiently_read_holder(path)), wait)
+                with suppress(Timeout):
+                    lock.acquire(timeout=wait)
+            if not lock.is_locked:
+                raise LockedError(f"{_who(_patiently_read_holder(path))}; wait for it or stop it") from None
     try:
         me = Holder(
             pid=os.getpid(),
@@ -94,12 +102,12 @@ def _patiently_read_holder(path: Path) -> Holder | None:
     return holder
 
 
-def _locked_message(holder: Holder | None) -> str:
+def _who(holder: Holder | None) -> str:
     if holder is None:
-        return "the workspace is locked by another process that has not named itself; wait for it or stop it"
+        return "the workspace is locked by another process that has not named itself"
     return (
         f"the workspace is locked by pid {holder.pid} on {holder.host} since {holder.started},"
-        f" running `{holder.command}`; wait for it or stop it"
+        f" running `{holder.command}`"
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from ratemill.errors import RatemillError
 from ratemill.io.charge_store import ChargeStore
+from ratemill.io.heartbeat import read_beat
 from ratemill.io.lock import read_holder
-from ratemill.io.usage_files import find_usage_files
+from ratemill.io.mirror import MirrorState
+from ratemill.io.usage_objects import find_usage
+from ratemill.object_urls import is_object_url
 from ratemill.resources import sql
 from ratemill.retention import collectable
 
@@ -26,6 +31,8 @@ class Overview:
     workspace: str
     at_work: str | None
     """Who holds the lock."""
+    heartbeat: dict[str, Any] | None
+    """What the command at work is doing, how long ago it said so, and why it can't be believed (``trouble``)."""
     sizes: dict[str, int]
     """Bytes of the warehouse, of charges that are kept and that the next run may remove, of issued, published, out."""
     runs: list[dict[str, Any]]
@@ -35,6 +42,10 @@ class Overview:
     refused_files: list[tuple[str, str]]
     waiting_files: list[str]
     """Usage files that differ from what was published last."""
+    usage_unseen: str
+    """Why it can't be told which usage files wait; empty: it can."""
+    mirror: dict[str, Any] | None
+    """What is known of the copy in an object store; none where there is no such copy."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -46,7 +57,12 @@ def read_overview(workspace: Workspace) -> Overview:
     holder = read_holder(workspace.lock)
     runs, files, closed, current = _published(workspace.published_database)
     known = {row["file"]: row for row in files}
-    found = find_usage_files(workspace.root, workspace.config.usage)
+    try:
+        found, unseen = find_usage(workspace), ""
+    except RatemillError as error:
+        if not any(map(is_object_url, workspace.config.usage.files)):
+            raise
+        found, unseen = [], str(error)  # a store that can't be asked is no reason to tell nothing
     waiting = [
         file.name
         for file in found
@@ -55,12 +71,35 @@ def read_overview(workspace: Workspace) -> Overview:
     return Overview(
         workspace=str(workspace.root),
         at_work=f"pid {holder.pid} on {holder.host} since {holder.started}: {holder.command}" if holder else None,
+        heartbeat=_heartbeat(workspace),
         sizes=_sizes(workspace, current),
         runs=runs,
         closed=closed,
         refused_files=[(row["file"], row["reason"]) for row in files if row["status"] == "refused"],
         waiting_files=waiting,
+        usage_unseen=unseen,
+        mirror=_mirror(workspace),
     )
+
+
+def _heartbeat(workspace: Workspace) -> dict[str, Any] | None:
+    beat, now = read_beat(workspace.heartbeat), datetime.now(UTC)
+    return None if beat is None else {**asdict(beat), "age_seconds": round(beat.age(now)), "trouble": beat.trouble(now)}
+
+
+def _mirror(workspace: Workspace) -> dict[str, Any] | None:
+    if not workspace.config.storage.mirror:
+        return None
+    state = MirrorState.read(workspace)
+    behind = workspace.published_database.is_file() and state.is_behind(workspace)
+    return {
+        "url": state.url,
+        "version": state.version,
+        "files": state.files,
+        "size": state.size,
+        "is_behind": behind,
+        "failed": state.failed,
+    }
 
 
 def _sizes(workspace: Workspace, current: list[dict[str, Any]]) -> dict[str, int]:

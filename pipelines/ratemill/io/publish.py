@@ -33,13 +33,14 @@ class PublishedDatabase:
     """A database under construction. Use as a context manager; it is closed and complete when the block ends."""
 
     path: Path
-    memory: str
+    memory: int
+    """Bytes that it may use before it goes to disk."""
     _connection: duckdb.DuckDBPyConnection = field(init=False)
 
     def __enter__(self) -> Self:
         self._connection = duckdb.connect(
             config={
-                "memory_limit": self.memory,
+                "memory_limit": f"{self.memory}B",
                 "temp_directory": str(self.path.parent / ".spill"),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,

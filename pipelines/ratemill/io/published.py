@@ -29,7 +29,7 @@ class PublishedTables:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, *, memory: str) -> Iterator[PublishedTables]:
+    def open(cls, path: Path, *, memory: int) -> Iterator[PublishedTables]:
         """Open the file; it can be replaced meanwhile, what is read is of one state.
 
         Raises:
@@ -38,7 +38,7 @@ class PublishedTables:
         if not path.is_file():
             raise UsageError(f"{path} is not there: nothing was published yet → run: ratemill publish")
         config: dict[str, Any] = {
-            "memory_limit": memory,
+            "memory_limit": f"{memory}B",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,

@@ -150,8 +150,8 @@ def _read_outcome(report: bytes) -> dict[str, object] | None:
 
 def _refusal(kind: object, message: object, limits: QueryLimits) -> RatemillError:
     match kind:
-        case "bad_sql":
-            return UsageError(f"the query is wrong: {message}")
+        case "bad_sql" | "bad_option":
+            return UsageError(f"{'the query is wrong: ' if kind == 'bad_sql' else ''}{message}")
         case "refused":
             return DataRefusedError(f"the query is refused: {message}")
         case "timeout":

@@ -177,6 +177,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> 
 
 
 _OF_PERIODS = "report.period BETWEEN $first_period AND $last_period"
+_NOT_OF_PERIODS = "--period can't be given: this report has no column period to choose months by → leave --period out"
 
 
 def _require_period(connection: duckdb.DuckDBPyConnection, text: str, values: dict[str, Any]) -> None:
@@ -184,7 +185,7 @@ def _require_period(connection: duckdb.DuckDBPyConnection, text: str, values: di
         connection.execute(f"EXPLAIN {text}", values)
     except duckdb.BinderException as error:
         if '"report" does not have a column named "period"' in str(error):
-            raise _Stop("bad_sql", "it has no column period, so --period can't be given") from None
+            raise _Stop("bad_option", _NOT_OF_PERIODS) from None
         raise
 
 
@@ -216,7 +217,7 @@ def _only_a_condition(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     ``true) UNION SELECT …`` would fit between the parentheses of a WHERE as well, and be more than a condition.
     """
     if not re.sub(r"--[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL).strip():
-        raise _Stop("bad_sql", "--where is empty")
+        raise _Stop("bad_option", "--where is empty; it takes a condition on the report's columns, such as cost > 100")
     seen = _parsed(connection, text)
     if seen is None or _without_columns(seen) != _without_columns(_parsed(connection, "true")):
         raise _Stop("refused", "--where takes one condition on the report's columns, such as cost > 100")
@@ -229,7 +230,7 @@ def _parsed(connection: duckdb.DuckDBPyConnection, expression: str) -> dict[str,
     ).fetchall()
     parsed: dict[str, Any] = json.loads(answer)
     if parsed["error"] and parsed.get("error_type") == "parser":
-        raise _Stop("bad_sql", f"--where: {_one_line(parsed['error_message'])}")
+        raise _Stop("bad_option", f"--where is no condition: {_one_line(parsed['error_message'])}")
     return None if parsed["error"] or len(parsed["statements"]) != 1 else parsed["statements"][0]
 
 

@@ -19,7 +19,9 @@ import polars as pl
 
 from ratemill.errors import UsageError
 from ratemill.frames import collect
+from ratemill.memory import MOST_SLICE_ROWS
 from ratemill.money import QUANTITY
+from ratemill.object_urls import has_wildcards, is_object_url
 from ratemill.resources import sql
 from ratemill.usage.mapping import ColumnMapping, map_columns
 
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
 
     from ratemill.config import Usage as UsageConfig
 
-SLICE_ROWS = 1_000_000
+SLICE_ROWS = MOST_SLICE_ROWS
 """Rows read at a time: bounds memory whatever the file's row groups are."""
-SLICE_VALUES = 16_000_000
-"""Values of one column read at a time, where rows hold many (tags)."""
-SLICE_BYTES = 512_000_000
-"""Unfolded bytes read at a time, where rows are wide."""
+SLICE_VALUES = 16
+"""Values of one column read at a time for each of these rows, where rows hold many (tags)."""
+SLICE_BYTES = 512
+"""Unfolded bytes read at a time for each of these rows, where rows are wide."""
 SMALLEST_SLICE = 1_000
 """Slices are not made smaller than this: each costs some fixed work."""
 WIDEST_ROW_BYTES = 256
@@ -82,17 +84,21 @@ class OpenUsageFile:
 
 
 def find_usage_files(root: Path, config: UsageConfig) -> list[UsageFile | tuple[str, str]]:
-    """Every file that ``[usage] files`` names, by name; an unreadable one as (name, reason).
+    """Every file that ``[usage] files`` names by path, by name; an unreadable one as (name, reason).
 
     Raises:
         UsageError: when a pattern points outside of what can be listed, or none is given.
     """
     if not config.files:
         raise UsageError('[usage] files is empty; name at least one pattern, such as "usage/*.parquet"')
-    matches = {path for pattern in config.files for path in _matches(root, pattern)}
+    patterns = [pattern for pattern in config.files if not is_object_url(pattern)]
+    matches = {path for pattern in patterns for path in _matches(root, pattern)}
     found: list[UsageFile | tuple[str, str]] = []
     for path in sorted(path for path in matches if _is_meant(path, matches)):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        if _readable(name) != name:
+            found.append((_readable(name), "its name is not UTF-8, so nothing can refer to it → rename it"))
+            continue
         try:
             reason = _why_no_file(path, name)
             if reason is not None:
@@ -107,9 +113,14 @@ def find_usage_files(root: Path, config: UsageConfig) -> list[UsageFile | tuple[
     return found
 
 
+def _readable(name: str) -> str:
+    r"""A file's name with bytes that are no UTF-8 as ``\xf6``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _matches(root: Path, pattern: str) -> set[Path]:
     """What a pattern matches, links to nowhere included; a path without wildcards matches itself, there or not."""
-    if not _has_wildcards(pattern):
+    if not has_wildcards(pattern):
         return {root / pattern}
     anchor = Path(pattern).anchor
     folder, relative = Path(anchor or root), pattern.removeprefix(anchor)
@@ -121,14 +132,10 @@ def _matches(root: Path, pattern: str) -> set[Path]:
         raise UsageError(f"[usage] files: {pattern!r} is not a usable pattern: {error}") from None
 
 
-def _has_wildcards(text: str) -> bool:
-    return any(sign in text for sign in "*?[")
-
-
 def _require_listable(folder: Path, pattern: str) -> None:
     """A folder that may not be listed would look like one without files."""
     for part in Path(pattern).parts[:-1]:
-        if _has_wildcards(part):
+        if has_wildcards(part):
             break
         folder /= part
     try:
@@ -165,8 +172,10 @@ def _why_no_file(path: Path, name: str) -> str | None:
     return None
 
 
-def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
+def open_usage_file(file: UsageFile, config: UsageConfig, *, most_rows: int = SLICE_ROWS) -> OpenUsageFile:
     """Check size, footer, columns and the supplier's manifest, before any data is read.
+
+    ``most_rows``: how many rows of usual width there is memory for at a time.
 
     Raises:
         FileRefusedError: with every reason that can be seen from here.
@@ -191,7 +200,7 @@ def open_usage_file(file: UsageFile, config: UsageConfig) -> OpenUsageFile:
         raise FileRefusedError(
             "; ".join(f"{problem.message} → {problem.cure}" if problem.cure else problem.message for problem in mapping)
         )
-    slice_rows = _slice_rows(chunks, mapping, size, config)
+    slice_rows = _slice_rows(chunks, mapping, size, config, most_rows)
     _check_manifest(file, rows, mapping)
     return OpenUsageFile(file, rows, mapping, slice_rows)
 
@@ -246,7 +255,7 @@ def _footer_reader() -> duckdb.DuckDBPyConnection:
     )
 
 
-def _slice_rows(chunks: pl.DataFrame, mapping: ColumnMapping, size: int, config: UsageConfig) -> int:
+def _slice_rows(chunks: pl.DataFrame, mapping: ColumnMapping, size: int, config: UsageConfig, most_rows: int) -> int:
     """How many rows to read at a time, so that memory stays bounded where rows are wide or hold many values.
 
     A row count says nothing about what lies in a row: a million tags, all the same, take a few bytes in a file.
@@ -268,12 +277,12 @@ def _slice_rows(chunks: pl.DataFrame, mapping: ColumnMapping, size: int, config:
     fitting = collect(
         groups.select(
             pl.min_horizontal(
-                pl.col("rows") * SLICE_VALUES // pl.col("values").clip(1),
-                pl.col("rows") * SLICE_BYTES // pl.col("bytes").clip(1),
+                pl.col("rows") * most_rows * SLICE_VALUES // pl.col("values").clip(1),
+                pl.col("rows") * most_rows * SLICE_BYTES // pl.col("bytes").clip(1),
             ).min()
         )
     ).item()
-    return max(SMALLEST_SLICE, min(SLICE_ROWS, SLICE_ROWS if fitting is None else fitting))
+    return max(SMALLEST_SLICE, min(most_rows, most_rows if fitting is None else fitting))
 
 
 def _check_manifest(file: UsageFile, rows: int, mapping: ColumnMapping) -> None:
@@ -281,7 +290,8 @@ def _check_manifest(file: UsageFile, rows: int, mapping: ColumnMapping) -> None:
     path = file.path.with_name(file.path.name + MANIFEST_SUFFIX)
     if not path.exists():
         return
-    manifest = _read_manifest(path)
+    shown = file.name.rpartition("/")[2] + MANIFEST_SUFFIX
+    manifest = _read_manifest(path, shown)
     problems = []
     if "sha256" in manifest and str(manifest["sha256"]).lower() != file.sha256:
         problems.append(f"its SHA-256 is {file.sha256}, the manifest says {manifest['sha256']}")
@@ -293,23 +303,23 @@ def _check_manifest(file: UsageFile, rows: int, mapping: ColumnMapping) -> None:
             expected = Decimal(str(manifest["quantity_total"]))
         except InvalidOperation:
             raise FileRefusedError(
-                f"{path.name}: quantity_total = {manifest['quantity_total']!r} is no decimal → mend the manifest"
+                f"{shown}: quantity_total = {manifest['quantity_total']!r} is no decimal → mend the manifest"
             ) from None
         if total != expected:
             problems.append(f"its quantities add up to {total:f}, the manifest says {expected:f}")
     if problems:
         raise FileRefusedError(
-            f"differs from {path.name}: {'; '.join(problems)} → it was damaged or changed on its way; fetch it again"
+            f"differs from {shown}: {'; '.join(problems)} → it was damaged or changed on its way; fetch it again"
         )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path, shown: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except (OSError, ValueError) as error:
-        raise FileRefusedError(f"{path.name} cannot be read: {error} → mend or remove the manifest") from None
+        raise FileRefusedError(f"{shown} cannot be read: {error} → mend or remove the manifest") from None
     if not isinstance(manifest, dict):
-        raise FileRefusedError(f"{path.name} is no JSON object → mend or remove the manifest")
+        raise FileRefusedError(f"{shown} is no JSON object → mend or remove the manifest")
     return manifest
 
 

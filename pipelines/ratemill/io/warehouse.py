@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from glob import escape as glob_escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
 
 from ratemill.audit import FIRST, Act, chained, totals_by_currency
-from ratemill.errors import LockedError, TemporaryError, UsageError
+from ratemill.errors import InvariantError, LockedError, TemporaryError, UsageError
 from ratemill.findings import Finding, Severity
-from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file
+from ratemill.io.atomic import make_private_folder, names_full_disk, staged_file, translate_os_errors
+from ratemill.io.machine import budget_of
+from ratemill.io.migrations import copy_aside, migrations_between
+from ratemill.io.shared_usage import SharedFolder, writing_delivery
 from ratemill.io.transactions import transaction
-from ratemill.resources import sql
+from ratemill.resources import shipped, sql
 from ratemill.tables.book import BOOK_TABLES
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
 from ratemill.tables.invoices import BILLING_TABLES, CREDIT_LEDGER, Billed
@@ -33,6 +40,7 @@ from ratemill.tables.runs import (
 )
 from ratemill.tables.usage import (
     BOOK_REJECTS,
+    IDENTITY_COLUMNS,
     REJECTED_ROWS,
     ROW_COLUMNS,
     SERIES_COLUMNS,
@@ -41,21 +49,24 @@ from ratemill.tables.usage import (
     USAGE_REJECTS,
 )
 from ratemill.usage.duplicates import settle_duplicates
+from ratemill.usage.intake import Intake, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from ratemill.book.model import Book
     from ratemill.config import Engine
     from ratemill.invoicing.assembly import Invoices
+    from ratemill.io.shared_usage import Delivery, DeliveryWriter
     from ratemill.io.usage_files import UsageFile
+    from ratemill.memory import Budget
     from ratemill.period import BillingPeriod
-    from ratemill.usage.intake import Intake
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = 4
-"""Layout of the warehouse; another number is refused, never guessed at."""
+"""Layout of the warehouse. A former one is migrated by the files in sql/migrations, a later one refused."""
 
 _SERIES = Table(
     "series",
@@ -86,59 +97,79 @@ _TABLES: dict[str, tuple[Table, ...]] = {
     "billing": BILLING_TABLES,
     "ops": (RUNS, FINDINGS, CLOSED_PERIODS, CHECKLIST, NUMBER_SERIES, DOCUMENTS, EVENTS, NOTIFICATIONS),
 }
-_IDENTITY_KEY = [column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")]
-
-
+_SHARED_USAGE = Table(
+    "shared_usage",
+    "one usage file whose rows lie in shared files, see io/shared_usage.py",
+    (
+        Column("file_id", pl.Int32, "Number of the file"),
+        Column("delivery", TEXT, "Name of what it came to"),
+        Column("has_ids", pl.Boolean, "Whether any of its records has an id of its own"),
+    ),
+    key=("file_id",),
+)
+_NO_DELIVERY = "none"
+"""A delivery without rows, that all usage begins with."""
+_SLICE_ROWS = 1_000_000
+_ROWS_OF_GROUP = 100_000
+_ROWS_AT_A_TIME = 250_000
+"""Rows that may be many are worked on so many at a time."""
 _OF_SHARD = "WHERE series_id IN (SELECT series_id FROM rating_series WHERE shard = $shard)"
 
 
 class Warehouse:
     """An open warehouse. Hold the workspace's lock while one lives."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, shared: SharedFolder | None = None) -> None:
         self._connection = connection
+        self._shared = shared
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, engine: Engine, *, read_only: bool = False) -> Iterator[Warehouse]:
-        """Open, or create with its tables.
+    def open(
+        cls, path: Path, engine: Engine, *, read_only: bool = False, actor: str = "ratemill"
+    ) -> Iterator[Warehouse]:
+        """Open, or create with its tables; a former layout is migrated, and the audit log says that ``actor`` did it.
 
         ``read_only``: the file stays as it is to the last byte; temporary tables are made all the same.
 
         Raises:
-            UsageError: when the file is no warehouse of this version, or is to be read only and not there.
+            UsageError: when the file is no warehouse of this version, or is to be read only and not there; or the
+                system leaves less memory than a run needs.
             TemporaryError: when the disk is full or another process has it open.
         """
         if read_only and not path.exists():
             raise UsageError(f"{path} is not there: nothing was billed yet → run: ratemill run --period YYYY-MM")
+        budget = budget_of(engine)
         make_private_folder(path.parent)
         spill = path.parent / "spill"
         shutil.rmtree(spill, ignore_errors=True)  # a killed run leaves its spilled data, and nobody reads it again
-        config: dict[str, Any] = {
-            "memory_limit": engine.memory,
-            "temp_directory": str(spill),
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_community_extensions": False,
-            "python_enable_replacements": False,
-        }
-        if engine.threads is not None:
-            config["threads"] = engine.threads
+        config = _settings(budget, spill)
         if not path.exists():
             # Made aside: DuckDB writes a new file's headers in several steps, and can't open one killed between them.
             with staged_file(path) as staged, _connected(staged, config) as connection:
-                warehouse = cls(connection)
-                warehouse._create_tables(staged)
+                fresh = cls(connection)
+                fresh._create_tables()
+                connection.execute("CHECKPOINT")  # closing would do it too, and be silent where the disk is full
         with _connected(path, config, read_only=read_only) as connection:
-            warehouse = cls(connection)
-            if read_only:
-                warehouse._refuse_other_format(path)
-            else:
-                warehouse._create_tables(path)
+            warehouse = cls(connection, SharedFolder(path.parent.parent / (engine.shared or path.parent / "shared")))
+            warehouse._settle_format(path, read_only=read_only, actor=actor)
+            if not read_only:
+                warehouse._create_tables()
+            if warehouse.is_shared():
+                warehouse._list_shared_files()
             yield warehouse
 
-    def _create_tables(self, path: Path) -> None:
+    @classmethod
+    @contextmanager
+    def in_memory(cls, engine: Engine, spill: Path) -> Iterator[Warehouse]:
+        """One for a part of the usage, gone when the block ends; what does not fit goes to ``spill``."""
+        with _connected(Path(":memory:"), _settings(budget_of(engine), spill)) as connection:
+            connection.execute("CREATE SCHEMA raw")
+            for table in _TABLES["raw"]:
+                connection.execute(f"CREATE TABLE raw.{table.name} ({table.duckdb_columns()})")
+            yield cls(connection)
+
+    def _create_tables(self) -> None:
         with self.transaction():
             self._connection.execute("CREATE SCHEMA IF NOT EXISTS book")
             for schema, tables in _TABLES.items():
@@ -149,18 +180,52 @@ class Warehouse:
                     )
             self._connection.execute(f"CREATE VIEW IF NOT EXISTS raw.rejected_rows AS {sql('raw/rejected_rows')}")
             self._connection.execute("CREATE TABLE IF NOT EXISTS ops.format (version INTEGER NOT NULL)")
-            version = self._row("SELECT max(version) FROM ops.format")
-            if version is None or version[0] is None:
+            if self._format() is None:
                 self._connection.execute("INSERT INTO ops.format VALUES (?)", [FORMAT])
-            self._refuse_other_format(path)
 
-    def _refuse_other_format(self, path: Path) -> None:
-        version = self._row("SELECT max(version) FROM ops.format")
-        if version is None or version[0] != FORMAT:
+    def _format(self) -> int | None:
+        """The layout that the file says it has."""
+        if self._row("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'ops' AND table_name = 'format'") is None:
+            return None
+        row = self._row("SELECT max(version) FROM ops.format")
+        return row[0] if row else None
+
+    def _settle_format(self, path: Path, *, read_only: bool, actor: str) -> None:
+        """Migrate a former layout, refuse a later one, and what is no warehouse at all.
+
+        Raises:
+            UsageError: it can't be used.
+            TemporaryError: the disk is too full for a copy of it.
+        """
+        version = self._format()
+        if version == FORMAT:
+            return
+        if version is None:
+            raise UsageError(f"{path} is no warehouse of ratemill: it has no layout → move it away and run again")
+        if version > FORMAT:
             raise UsageError(
-                f"{path} has layout {version[0] if version else None}, this version of ratemill needs {FORMAT}"
-                " → use the version that wrote it, or move the state folder away and run again"
+                f"{path} has layout {version}, and this version of ratemill knows layouts up to {FORMAT}: a later"
+                " version wrote it → install that version, or restore the backup from before it"
             )
+        steps = migrations_between(shipped("sql") / "migrations", version, FORMAT)
+        if read_only:
+            raise UsageError(
+                f"{path} has layout {version}, this version of ratemill needs {FORMAT} → run: ratemill load, which"
+                " migrates it"
+            )
+        self.write_out()
+        kept = copy_aside(path, version)
+        _logger.warning("migrating %s from layout %s to %s; as it was: %s", path.name, version, FORMAT, kept.name)
+        with self.transaction():
+            for step in steps:
+                step.apply(self._connection)
+            self._connection.execute("UPDATE ops.format SET version = ?", [FORMAT])
+            details = {"from": version, "to": FORMAT, "files": {step.name: step.sha256 for step in steps}}
+            self.record(Act("migrated", actor, datetime.now(UTC), details=details))
+
+    def write_out(self) -> None:
+        """Put all that happened into the file itself, so that a copy of the file has it."""
+        self._connection.execute("CHECKPOINT")
 
     def transaction(self) -> AbstractContextManager[None]:
         """Everything inside happens, or nothing."""
@@ -171,6 +236,11 @@ class Warehouse:
     def frame(self, query: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
         """Result of a query as a Polars frame, decimals exact, instants UTC."""
         return pl.DataFrame(pl.from_arrow(self._connection.sql(query, params=parameters or {}).to_arrow_table()))
+
+    def frames(self, query: str, parameters: dict[str, Any]) -> Iterator[pl.DataFrame]:
+        """The same some rows at a time; no other query may be asked meanwhile."""
+        for batch in self._connection.sql(query, params=parameters).to_arrow_reader(_ROWS_AT_A_TIME):
+            yield pl.DataFrame(pl.from_arrow(batch))
 
     def table(self, schema: str, table: Table, where: str = "true", parameters: dict[str, Any] | None = None
               ) -> pl.DataFrame:  # fmt: skip
@@ -196,31 +266,23 @@ class Warehouse:
         """
         with self.transaction():
             file_id = self._forget_rows(file.name)
-            counts = dict.fromkeys(("rows_in", "rows_filtered", "rows_accepted", "rows_rejected"), 0)
-            spans: list[tuple[datetime, datetime]] = []
+            tally = Tally()
             for intake in intakes:
                 self._insert_intake(file_id, intake)
-                counts["rows_in"] += intake.rows_in
-                counts["rows_filtered"] += intake.rows_filtered
-                counts["rows_rejected"] += intake.rows_rejected
-                counts["rows_accepted"] += intake.rows.height
-                if intake.rows.height:
-                    first, last = intake.rows.select(
-                        pl.col("usage_start").min().alias("first"), pl.col("usage_start").max().alias("last")
-                    ).row(0)
-                    spans.append((first, last))
-            record = {
-                "file_id": file_id,
-                "file": file.name,
-                "sha256": file.sha256,
-                "settings_sha256": settings_sha256,
-                "status": "loaded",
-                "reason": None,
-                **counts,
-                "first_usage_start": min((first for first, _ in spans), default=None),
-                "last_usage_start": max((last for _, last in spans), default=None),
-            }
-            self._record_file(record)
+                tally.add(intake)
+            return self._record_loaded(file_id, file, tally, settings_sha256)
+
+    def _record_loaded(self, file_id: int, file: UsageFile, tally: Tally, settings_sha256: str) -> dict[str, Any]:
+        record = {
+            "file_id": file_id,
+            "file": file.name,
+            "sha256": file.sha256,
+            "settings_sha256": settings_sha256,
+            "status": "loaded",
+            "reason": None,
+            **vars(tally),
+        }
+        self._record_file(record)
         return record
 
     def refuse_usage_file(self, name: str, sha256: str, reason: str) -> None:
@@ -245,7 +307,8 @@ class Warehouse:
         if known is None:
             return self._next("file_id", "raw.usage_files")
         file_id, first, last = known
-        for table in ("usage", "usage_rejects", "usage_duplicates", "usage_files"):
+        shared = ("shared_usage",) if self.is_shared() else ()
+        for table in (self._stored_usage().name, *shared, "usage_rejects", "usage_duplicates", "usage_files"):
             self._connection.execute(f"DELETE FROM raw.{table} WHERE file_id = ?", [file_id])
         if first is not None:
             self._connection.execute("INSERT INTO raw.pending_duplicates VALUES (?, ?)", [first, last])
@@ -267,6 +330,9 @@ class Warehouse:
                 [record["first_usage_start"], record["last_usage_start"]],
             )
 
+    def _stored_usage(self) -> Table:
+        return replace(_STORED_USAGE, name="stored_usage") if self.is_shared() else _STORED_USAGE
+
     def _insert_intake(self, file_id: int, intake: Intake) -> None:
         numbers = self._series_numbers(intake.series)
         rows = intake.rows.join(numbers, on="series", how="left", maintain_order="left", validate="m:1").select(
@@ -275,13 +341,13 @@ class Warehouse:
             "series_id",
             *(column.name for column in ROW_COLUMNS),
         )
-        self.insert("raw", _STORED_USAGE, rows)
+        self.insert("raw", self._stored_usage(), rows)
         if intake.rejects.height:
             self.insert("raw", USAGE_REJECTS, intake.rejects.with_columns(file_id=pl.lit(file_id, dtype=pl.Int32)))
 
     def _series_numbers(self, series: pl.DataFrame) -> pl.DataFrame:
         """``series`` → series_id, giving new series the next numbers (by content, so that order plays no part)."""
-        with self._registered(incoming=series):
+        with self._lent(incoming=series):
             known = self.frame(
                 "SELECT incoming.series, known.series_id FROM incoming LEFT JOIN raw.series AS known ON "
                 + " AND ".join(f"incoming.{c.name} IS NOT DISTINCT FROM known.{c.name}" for c in SERIES_COLUMNS)
@@ -297,14 +363,14 @@ class Warehouse:
         return pl.concat([known.drop_nulls(), fresh.select("series", "series_id")])
 
     def _insert_series(self, fresh: pl.DataFrame) -> None:
-        with self._registered(incoming=fresh.select("series_id", *_IDENTITY_KEY)):
-            same = " AND ".join(f"incoming.{name} IS NOT DISTINCT FROM known.{name}" for name in _IDENTITY_KEY)
+        with self._registered(incoming=fresh.select("series_id", *IDENTITY_COLUMNS)):
+            same = " AND ".join(f"incoming.{name} IS NOT DISTINCT FROM known.{name}" for name in IDENTITY_COLUMNS)
             older = self.frame(
                 "SELECT incoming.series_id, min(known.identity_id) AS older_id"
                 f" FROM incoming INNER JOIN raw.series AS known ON {same} GROUP BY incoming.series_id"
             ).cast({"series_id": pl.Int32, "older_id": pl.Int32})
         rows = (
-            fresh.with_columns(first_id=pl.col("series_id").min().over(_IDENTITY_KEY))
+            fresh.with_columns(first_id=pl.col("series_id").min().over(IDENTITY_COLUMNS))
             .join(older, on="series_id", how="left", validate="1:1")
             .with_columns(identity_id=pl.coalesce("older_id", "first_id"))
         )
@@ -320,23 +386,183 @@ class Warehouse:
         if not pending.height:
             return
         with self.transaction():
-            searched = _days(pending)
-            found = [
-                self.frame(sql("raw/duplicate_records"), {"first": first, "last": last}) for first, last in searched
-            ]
-            found.append(self.frame(sql("raw/duplicate_record_ids")))
-            self._replace_duplicates(pl.concat(found, how="vertical_relaxed"), searched)
-            self._connection.execute("DELETE FROM raw.pending_duplicates")
+            self._forget_duplicates(pending)
+            for first, last in _days(pending):
+                # DuckDB takes no parameters where it makes a table; these are instants of our own making.
+                query = sql("raw/duplicate_records").replace("$first", _literal(first)).replace("$last", _literal(last))
+                self._insert_duplicates(query)
+            self._insert_duplicates(sql("raw/duplicate_record_ids"))
 
-    def _replace_duplicates(self, records: pl.DataFrame, searched: list[tuple[datetime, datetime]]) -> None:
-        for first, last in searched:
+    def _forget_duplicates(self, pending: pl.DataFrame) -> None:
+        """Forget what is searched anew, inside the transaction that does: record ids over all months each time."""
+        self._connection.execute("DELETE FROM raw.usage_duplicates WHERE has_record_id")
+        for first, last in pending.iter_rows():
             self._connection.execute(
                 "DELETE FROM raw.usage_duplicates WHERE usage_start BETWEEN ? AND ?", [first, last]
             )
-        # Record ids are searched over all months each time.
-        self._connection.execute("DELETE FROM raw.usage_duplicates WHERE has_record_id")
-        if records.height:
-            self.insert("raw", USAGE_DUPLICATES, settle_duplicates(records))
+        self._connection.execute("DELETE FROM raw.pending_duplicates")
+
+    def _insert_duplicates(self, query: str) -> None:
+        """Settle the records that a query finds, some at a time: a file that came twice is all duplicates."""
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE repeated_records AS {query}")
+        try:
+            counted = self._row("SELECT count(*) FROM repeated_records")
+            parts = -(-counted[0] // _ROWS_AT_A_TIME) if counted else 0
+            for part in range(parts):  # those of one identity together
+                found = self.frame(
+                    "SELECT * FROM repeated_records WHERE hash(identity) % $parts = $part",
+                    {"parts": parts, "part": part},
+                )
+                if found.height:
+                    self.insert("raw", USAGE_DUPLICATES, settle_duplicates(found))
+        finally:
+            self._connection.execute("DROP TABLE IF EXISTS temp.repeated_records")
+
+    # ---------------------------------------------------------------- usage in shared files
+
+    def is_shared(self) -> bool:
+        """Whether usage may lie in shared files: once it did, ``raw.usage`` is a view of them and of stored rows."""
+        return self._row("SELECT 1 FROM duckdb_tables() WHERE table_name = 'shared_usage'") is not None
+
+    def share_usage(self) -> SharedFolder:
+        """The folder of shared files; from now on ``raw.usage`` has their rows, and those that are stored here."""
+        if self._shared is None:
+            raise AssertionError("a warehouse in memory shares nothing")
+        if not self.is_shared():
+            with self.writing(self._shared.delivery(_NO_DELIVERY), 0):
+                pass  # a list of files can't be empty
+            with self.transaction():
+                self._connection.execute("ALTER TABLE raw.usage RENAME TO stored_usage")
+                self._connection.execute(f"CREATE TABLE raw.shared_usage ({_SHARED_USAGE.duckdb_columns()})")
+                self._connection.execute("CREATE TABLE raw.series_keys (series_key UUID NOT NULL, series_id INTEGER)")
+                self._list_shared_files()
+                self._connection.execute(f"CREATE VIEW raw.usage AS {sql('shared/usage')}")
+        return self._shared
+
+    @contextmanager
+    def writing(
+        self, delivery: Delivery, file_id: int, *, fetched: dict[str, Any] | None = None
+    ) -> Iterator[DeliveryWriter]:
+        """Build a delivery in temporary tables, which may spill to disk; it appears when the block ends well."""
+        connection = self._connection.cursor()
+        try:
+            with writing_delivery(delivery, connection, file_id, fetched=fetched) as writer:
+                yield writer
+        finally:
+            connection.close()
+
+    def shared_files(self, file_ids: Sequence[int]) -> list[str]:
+        """Shared files that hold the rows of some usage files, as DuckDB takes them: at least one."""
+        found = self.table("raw", _SHARED_USAGE, "file_id IN (SELECT unnest($files))", {"files": list(file_ids)})
+        return [self._rows_of(name) for name in (_NO_DELIVERY, *found.sort("file_id")["delivery"])]
+
+    def _rows_of(self, delivery: str) -> str:
+        if self._shared is None:
+            raise AssertionError("a warehouse in memory shares nothing")
+        return glob_escape(str(self._shared.delivery(delivery).rows))
+
+    def _list_shared_files(self) -> None:
+        """Let ``raw.usage`` know which shared files count."""
+        if self._shared is not None and not self._shared.root.is_dir():
+            raise TemporaryError(f"the folder of shared usage, {self._shared.root}, is not there → mount it")
+        names = [_NO_DELIVERY, *self.table("raw", _SHARED_USAGE)["delivery"]]
+        self._connection.execute("SET VARIABLE shared_rows = ?", [list(map(self._rows_of, names))])
+
+    def store_shared_file(self, file: UsageFile, delivery: str, *, settings_sha256: str) -> dict[str, Any]:
+        """Replace what is known of ``file`` by a delivery, see :meth:`store_usage_file`."""
+        shared = self.share_usage().delivery(delivery)
+        with self.transaction():
+            file_id = self._forget_rows(file.name)
+            if int(delivery.partition("-")[0]) != file_id:
+                raise InvariantError(f"{file.name} was read as {delivery}, and is file {file_id}; nothing was written")
+            self._keep_delivery(file_id, delivery, shared)
+            self.insert_from(
+                "raw", USAGE_REJECTS, "SELECT $file_id AS file_id, * FROM read_parquet($rejects)",
+                {"file_id": file_id, "rejects": glob_escape(str(shared.rejects))},
+            )  # fmt: skip
+            record = self._record_loaded(file_id, file, shared.tally(), settings_sha256)
+        self._list_shared_files()
+        return record
+
+    def _keep_delivery(self, file_id: int, name: str, shared: Delivery) -> None:
+        fresh = self.frame(sql("shared/unknown_series"), {"series": glob_escape(str(shared.series))})
+        if not fresh["series_key"].is_unique().all():
+            raise InvariantError("two series have the same key; nothing was written")
+        if fresh.height:
+            fresh = fresh.with_row_index("series")
+            numbers = self._series_numbers(fresh.drop("series_key"))
+            with self._registered(incoming=fresh.select("series", "series_key").join(numbers, on="series")):
+                self._connection.execute("INSERT INTO raw.series_keys SELECT series_key::UUID, series_id FROM incoming")
+        self._connection.execute("INSERT INTO raw.shared_usage VALUES (?, ?, ?)", [file_id, name, shared.has_ids()])
+
+    def numbers_of_files(self, names: Sequence[str]) -> dict[str, int]:
+        """The number of each file: new ones get the next, in the order in which they must be stored then."""
+        known = dict(self.usage_files().select("file", "file_id").iter_rows())
+        first_free = self._next("file_id", "raw.usage_files")
+        fresh = {name: first_free + place for place, name in enumerate(name for name in names if name not in known)}
+        return {name: known.get(name) or fresh[name] for name in names}
+
+    def take_buckets(self, part: dict[str, Any]) -> None:
+        """Take the rows of a part of shared usage; ``part``: parameters of sql/shared/usage_of_buckets.sql."""
+        self.insert_from("raw", _STORED_USAGE, sql("shared/usage_of_buckets"), part)
+
+    def take_duplicates(self, path: Path) -> None:
+        """Take what is known of duplicates from a file."""
+        self.insert_from("raw", USAGE_DUPLICATES, "SELECT * FROM read_parquet($path)", {"path": glob_escape(str(path))})
+
+    def take_files(self, *, series: Path, files: Path, pending: Path) -> None:
+        """Take what a search for duplicates needs besides rows."""
+        for table, path in ((_SERIES, series), (USAGE_FILES, files), (_PENDING, pending)):
+            self.insert_from("raw", table, "SELECT * FROM read_parquet($path)", {"path": glob_escape(str(path))})
+
+    def stored_files(self) -> pl.DataFrame:
+        """file_id, rows, sha256, settings_sha256: files whose rows lie in this warehouse although usage is shared."""
+        return self.frame(sql("shared/stored_files"))
+
+    def stored_slices(self, file_id: int, rows: int) -> Iterator[Intake]:
+        """Such a file's rows, as they once came; rejects stay where they are."""
+        for first in range(0, rows, _SLICE_ROWS):
+            where = f"file_id = {file_id} AND row_number > {first} AND row_number <= {first + _SLICE_ROWS}"
+            taken = self.frame(f"SELECT * EXCLUDE file_id FROM raw.stored_usage WHERE {where}")
+            series = self.table("raw", _SERIES, f"series_id IN (SELECT series_id FROM raw.stored_usage WHERE {where})")
+            yield Intake(
+                rows=taken.rename({"series_id": "series"}),
+                series=series.drop("identity_id").rename({"series_id": "series"}),
+                rejects=USAGE_REJECTS.empty().drop("file_id"),
+                rows_in=taken.height,
+                rows_filtered=0,
+                rows_rejected=0,
+            )
+
+    def move_to_shared(self, file_id: int, delivery: str) -> None:
+        """Take a delivery in place of stored rows that are the same."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM raw.stored_usage WHERE file_id = ?", [file_id])
+            self._keep_delivery(file_id, delivery, self.share_usage().delivery(delivery))
+        self._list_shared_files()
+
+    def drop_unused_deliveries(self) -> None:
+        """Remove from the shared folder what no usage file comes from any more."""
+        self.share_usage().keep_only({_NO_DELIVERY, *self.table("raw", _SHARED_USAGE)["delivery"]})
+
+    def pending_duplicates(self) -> pl.DataFrame:
+        """first_start, last_start: stretches of time whose duplicates must be searched again."""
+        return self.table("raw", _PENDING)
+
+    def files_to_search(self) -> pl.DataFrame:
+        """Rows of USAGE_FILES that duplicates may be in: around the pending stretches, and all with ids of records."""
+        pending = self.pending_duplicates()
+        ids = self.table("raw", _SHARED_USAGE, "has_ids")["file_id"].to_list()
+        around = (pl.col("first_usage_start") <= pending["last_start"].max()) & (
+            pl.col("last_usage_start") >= pending["first_start"].min()
+        )
+        return self.usage_files().filter(around | pl.col("file_id").is_in(ids))
+
+    def adopt_duplicates(self, files: list[str]) -> None:
+        """Take what others found in the pending stretches of time, in place of what was known."""
+        with self.transaction():
+            self._forget_duplicates(self.pending_duplicates())
+            self.insert_from("raw", USAGE_DUPLICATES, "SELECT * FROM read_parquet($files)", {"files": files})
 
     # ---------------------------------------------------------------- rating
 
@@ -354,8 +580,10 @@ class Warehouse:
             self._connection.execute("DROP VIEW IF EXISTS temp.usage_of_period")
 
     @contextmanager
-    def metered_usage(self, series: pl.DataFrame, cells: pl.DataFrame) -> Iterator[Sequence[int]]:
-        """Add usage up per series and cell into temporary tables (spilling to disk); yields the shards in them.
+    def metered_usage(self, series: pl.DataFrame, cells: pl.DataFrame) -> Iterator[Sequence[tuple[int, int]]]:
+        """Add usage up per series and cell into temporary tables (spilling to disk).
+
+        Yields the shards in them: number, and how many rows :meth:`metered_shard` has.
 
         ``series``: series_id, calendar_id, shard, record_increment, by_the_hour (whether hours are needed one by one).
         ``cells``: calendar_id, usage_start, cell, hour.
@@ -364,7 +592,8 @@ class Warehouse:
             try:
                 for name in ("metered_usage", "billable_usage"):
                     self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql(f'core/{name}')}")
-                yield sorted(series["shard"].unique())
+                counted = self.frame(sql("core/shards"))
+                yield list(counted.iter_rows())
             finally:
                 for name in ("metered_usage", "billable_usage"):
                     self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
@@ -622,10 +851,38 @@ class Warehouse:
     def insert(self, schema: str, table: Table, rows: pl.DataFrame) -> None:
         """Append rows; columns and types as the table defines them."""
         ordered = rows.pipe(table.conform)
-        with self._registered(incoming=ordered):
+        with self._lent(incoming=ordered):
             self._connection.execute(
                 f"INSERT INTO {schema}.{table.name} ({_quoted(table)}) SELECT {_quoted(table)} FROM incoming"
             )
+
+    def insert_from(self, schema: str, table: Table, query: str, parameters: dict[str, Any] | None = None) -> None:
+        """Append what a query finds; columns as the table defines them."""
+        self._connection.execute(
+            f"INSERT INTO {schema}.{table.name} ({_quoted(table)}) SELECT {_quoted(table)} FROM ({query})",
+            parameters or {},
+        )
+
+    def write_parquet(self, query: str, path: Path) -> None:
+        """Write what a query without parameters finds to a file, however much it is."""
+        with translate_os_errors(f"writing {path}"):
+            self._connection.sql(query).write_parquet(str(path), compression="zstd", row_group_size=_ROWS_OF_GROUP)
+
+    @contextmanager
+    def _lent(self, **frames: pl.DataFrame) -> Iterator[None]:
+        """``frames`` as tables for the block, within a transaction.
+
+        The transaction remembers until its end what was registered meanwhile, and would keep all rows of a file.
+        """
+        lent = {name: _Lent(frame) for name, frame in frames.items()}
+        for name, frame in lent.items():
+            self._connection.register(name, frame)
+        try:
+            yield
+        finally:
+            for name, frame in lent.items():
+                self._connection.unregister(name)
+                frame.give_back()
 
     @contextmanager
     def _registered(self, **frames: pl.DataFrame) -> Iterator[None]:
@@ -638,6 +895,22 @@ class Warehouse:
                 self._connection.unregister(name)
 
 
+class _Lent:
+    """A frame that DuckDB reads as an Arrow stream, as often as it likes, until it is given back."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame: pl.DataFrame | None = frame
+
+    def give_back(self) -> None:
+        """Forget the rows, whoever still has this object."""
+        self._frame = None
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        if self._frame is None:
+            raise ValueError("this frame was given back")
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
 def _closed_before(period: str) -> str:
     """Periods that were closed before the one that this parameter names; all, where it is open or null.
 
@@ -647,6 +920,19 @@ def _closed_before(period: str) -> str:
         "SELECT period FROM ops.events WHERE act = 'closed' AND sequence <"
         f" ALL (SELECT sequence FROM ops.events WHERE act = 'closed' AND period = {period})"
     )
+
+
+def _settings(budget: Budget, spill: Path) -> dict[str, Any]:
+    return {
+        "memory_limit": f"{budget.database}B",
+        "threads": budget.database_threads,
+        "temp_directory": str(spill),
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "python_enable_replacements": False,
+    }
 
 
 @contextmanager
@@ -662,7 +948,8 @@ def _connected(path: Path, config: dict[str, Any], *, read_only: bool = False) -
             raise TemporaryError(f"another program has {path.name} open: {_first_line(error)}") from None
         raise UsageError(
             f"{path} is no warehouse that this version can read: {_first_line(error)}"
-            " → move the state folder away and run again; everything is rebuilt from the usage files"
+            " → bring state back from a backup (ratemill restore); before the first month is closed, it is enough to"
+            " move the state folder away and run again, which rebuilds everything from the usage files"
         ) from None
     try:
         connection.execute("SET TimeZone = 'UTC'")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from ratemill.config import Webhook
+from ratemill.identifiers import is_phone_number, is_url
 from ratemill.notify.chat import send_chat
 from ratemill.notify.mail import send_emails
 from ratemill.notify.outcomes import Outcome
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ratemill.config import Config
+    from ratemill.config import Config, Notify
     from ratemill.notify.messages import Message, Text
 
 
@@ -43,23 +47,38 @@ def deliver(
     )
     silent: dict[str, str] = {}
     for message in by_channel["webhook"]:
-        webhook = settings.webhooks.get(message.address)
+        ours = settings.webhooks.get(message.address)
+        webhook = ours or _of_customer(message.address, settings)
         if webhook is None:
-            yield Outcome.failed(message.message_id, f"[notify.webhooks] has no {message.address!r} any more")
-        elif not secrets.get(webhook.secret_env):
+            why = "customers_webhooks allows no" if is_url(message.address) else "webhooks has no"
+            yield Outcome.failed(message.message_id, f"[notify] {why} {message.address!r} any more")
+        elif ours is not None and not secrets.get(ours.secret_env):
             yield Outcome.later(message.message_id, f"the environment variable {webhook.secret_env} is not set")
         elif message.address in silent:  # it was given its chances just now
             yield Outcome.later(message.message_id, silent[message.address])
         else:
-            outcome = post(message, webhook, secrets[webhook.secret_env], patience=patience)
+            outcome = post(message, webhook, secrets.get(webhook.secret_env, ""), patience=patience)
             if outcome.result == "later":
                 silent[message.address] = outcome.error
             yield outcome
     for message in by_channel["chat"]:
-        variable = settings.chats.get(message.address)
-        if variable is None:
-            yield Outcome.failed(message.message_id, f"[notify.chats] has no {message.address!r} any more")
+        by_number = is_phone_number(message.address)
+        variable = settings.sms_env if by_number else settings.chats.get(message.address)
+        if not variable:
+            where = "sms_env is not set, for" if by_number else "chats has no"
+            yield Outcome.failed(message.message_id, f"[notify] {where} {message.address!r} any more")
         elif not secrets.get(variable):
             yield Outcome.later(message.message_id, f"the environment variable {variable} is not set")
         else:
-            yield send_chat(message, texts[message.message_id], secrets[variable])
+            url = secrets[variable].replace("{number}", message.address.lstrip("+")) if by_number else secrets[variable]
+            yield send_chat(message, texts[message.message_id], url)
+
+
+def _of_customer(address: str, settings: Notify) -> Webhook | None:
+    """The webhook of a URL that a customer gave: none where it may not be told. Its messages are not signed."""
+    if not is_url(address) or settings.customers_webhooks == "off":
+        return None
+    try:
+        return Webhook(url=address, secret_env="", allow_private=settings.customers_webhooks == "any")
+    except ValidationError:
+        return None

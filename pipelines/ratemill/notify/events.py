@@ -285,7 +285,11 @@ def _wants(row: Mapping[str, Any], event: Event) -> bool:
         return False
     if row["account_id"] is not None and row["account_id"] not in (event.account, event.payer):
         return False
-    return row["budget_id"] is None or event.kind != "budget" or row["budget_id"] == event.budget_id
+    if event.kind != "budget":
+        return True
+    if row["budget_id"] is not None and row["budget_id"] != event.budget_id:
+        return False
+    return row["threshold"] is None or row["threshold"] == event.payload["threshold"]
 
 
 def _by_principal(members: pl.DataFrame) -> dict[str, list[Mapping[str, Any]]]:

@@ -21,6 +21,7 @@ import httpx
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from ratemill import __version__
+from ratemill.identifiers import is_url
 from ratemill.notify.outcomes import Outcome, one_line
 
 if TYPE_CHECKING:
@@ -61,13 +62,21 @@ class _RefusedError(Exception):
 
 
 def body_of(row: Mapping[str, Any]) -> bytes:
-    """What is sent for one row of NOTIFICATIONS: the same bytes at each attempt."""
-    payload = {
+    """What is sent for one row of NOTIFICATIONS: the same bytes at each attempt.
+
+    A URL that a customer gave is told of budgets alone, and finds what the dialect of its API has at the top as well.
+    """
+    payload: dict[str, Any] = {}
+    data = json.loads(row["payload"])
+    if row["kind"] == "budget" and is_url(row["address"]):
+        threshold = data["threshold"].removesuffix("%")
+        payload = {"invoice_start_date": f"{data['period']}-01T00:00:00Z", "threshold": int(threshold)}
+    payload |= {
         "id": row["notification_id"],
         "event": row["kind"],
         "created_at": row["queued_at"].isoformat(timespec="seconds").replace("+00:00", "Z"),
         "idempotency_key": row["notification_id"],
-        "data": json.loads(row["payload"]),
+        "data": data,
     }
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -79,7 +88,7 @@ def signature(secret: str, timestamp: int, body: bytes) -> str:
 
 
 def post(message: Message, webhook: Webhook, secret: str, *, patience: Patience | None = None) -> Outcome:
-    """Send a message to a webhook, at most ``patience.attempts`` times."""
+    """Send a message to a webhook, at most ``patience.attempts`` times; without a secret it is not signed."""
     patience = patience or Patience()
     (row,) = message.rows
     body = body_of(row)
@@ -131,8 +140,9 @@ def _attempt(webhook: Webhook, secret: str, body: bytes, row: Mapping[str, Any],
         "Idempotency-Key": row["notification_id"],
         "Ratemill-Event": row["kind"],
         "Ratemill-Timestamp": str(timestamp),
-        "Ratemill-Signature": signature(secret, timestamp, body),
     }
+    if secret:
+        headers["Ratemill-Signature"] = signature(secret, timestamp, body)
     request = httpx.Request(
         "POST",
         url.copy_with(host=str(address)),

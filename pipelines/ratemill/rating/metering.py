@@ -44,15 +44,31 @@ class Metering:
     def hourly(self, billable: pl.DataFrame) -> pl.DataFrame:
         """A shard's charged_series, hour, billable of SKUs whose hours are not summed."""
         hours = billable.filter(pl.col("hour").is_not_null())
-        return self._with_owner(hours).select("charged_series", "hour", "billable")
+        return self._with_owner(hours, ["charged_series"]).select("charged_series", "hour", "billable")
 
-    def _with_owner(self, sums: pl.DataFrame) -> pl.DataFrame:
+    def what_is_in(self, shard: int) -> str:
+        """A shard's usage in words: whose, and of what."""
+        inside = self.owned.join(self.series.filter(shard=shard), on="series_id", how="semi")
+        payers, skus = (sorted(inside[name].unique()) for name in ("billing_account_id", "sku_id"))
+        return f"the use of {_first_of(skus, 'SKU')} by {_first_of(payers, 'billing account')}"
+
+    def _with_owner(self, sums: pl.DataFrame, columns: list[str] | None = None) -> pl.DataFrame:
+        """``sums`` with the columns of their cell and series, or with some of the series' only: hours are many."""
         calendars = self.series.select("series_id", "calendar_id")
+        cells, owned = self.cells, self.owned
+        if columns is not None:
+            cells = cells.select("calendar_id", "cell", "owner_from")
+            owned = owned.select("series_id", "owner_from", *columns)
         return (
             sums.join(calendars, on="series_id", how="inner", validate="m:1")
-            .join(self.cells, on=["calendar_id", "cell"], how="inner", validate="m:1")
-            .join(self.owned, on=["series_id", "owner_from"], how="inner", validate="m:1")
+            .join(cells, on=["calendar_id", "cell"], how="inner", validate="m:1")
+            .join(owned, on=["series_id", "owner_from"], how="inner", validate="m:1")
         )
+
+
+def _first_of(names: list[str], kind: str) -> str:
+    others = len(names) - 1
+    return f"{kind} {names[0]}{f' and {others:,} others' if others else ''}"
 
 
 def plan_metering(
@@ -73,8 +89,9 @@ def plan_metering(
     owned = own_series(spread_attributes(known, versions.attributes), owners)
     most_cells = calendars.cells.group_by("calendar_id").len()["len"].max()
     shards = assign_shards(
-        owned.select("series_id", "billing_account_id", "sku_id").unique(),
+        owned.select("series_id", "billing_account_id", "account_id", "project_id", "sku_id").unique(),
         cells_per_series=int(most_cells) if isinstance(most_cells, int) else 1,
+        whole_skus=versions.counted_by_payer,
     )
     counting = book.skus.select("sku_id", "record_increment", by_the_hour=pl.col("aggregation") != "sum")
     series = (

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ratemill.rating.versions import ATTRIBUTE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 UNKNOWN_SCHEMA = pl.Schema(
     {
@@ -113,45 +117,51 @@ def spread_attributes(series: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     return series.join(table, on="attributes", how="left", nulls_equal=True, validate="m:1").drop("attributes")
 
 
-SHARD_ROWS = 1_000_000
+SHARD_ROWS = 200_000
 """About how many charges a shard may hold: bounds the memory of rating."""
 
 
-def assign_shards(owned: pl.DataFrame, *, cells_per_series: int) -> pl.DataFrame:
-    """series_id, shard: one SKU of one billing account is never cut, in order of account and SKU.
+def assign_shards(owned: pl.DataFrame, *, cells_per_series: int, whole_skus: Collection[str]) -> pl.DataFrame:
+    """series_id, shard: what is rated together is never cut, in order of payer, SKU, account and project.
 
-    Nothing that is rated together reaches further: tiers count inside a price version, which is for one SKU, and caps
-    inside a resource's use of one. ``owned``: series_id, billing_account_id, sku_id, one row per series and payer in
-    the period. A series that moved from one payer to another keeps both in one shard. Every series is taken to fill all
-    its cells, so that the cut depends on data alone and never on the machine.
+    That is a project's use of one SKU: prices are for one SKU, tiers of a project or resource and caps count inside it,
+    and so does every invoice line. Where tiers count a payer's whole use, for ``whole_skus``, that stays together.
+    ``owned``: series_id, billing_account_id, account_id, project_id, sku_id, one row per series and owner in the
+    period. A series that moved from one owner to another keeps both in one shard. Every series is taken to fill all its
+    cells, so that the cut depends on data alone and never on the machine.
     """
-    group_of = _linked(owned)
-    grouped = owned.with_columns(group=pl.col("billing_account_id").replace(group_of)).unique("series_id")
+    is_whole = pl.col("sku_id").is_in(list(whole_skus))
+    named = owned.with_columns(
+        pl.when(~is_whole).then(pl.col(name)).alias(name) for name in ("account_id", "project_id")
+    )
+    units = named.select(_UNIT).unique().sort(_UNIT).with_row_index("unit")
+    numbered = named.join(units, on=_UNIT, how="left", nulls_equal=True, validate="m:1")
+    grouped = numbered.with_columns(pl.col("unit").replace(_linked(numbered))).unique("series_id")
     sizes = (
-        grouped.group_by("group", "sku_id")
+        grouped.group_by("unit", "sku_id")
         .agg(rows=pl.len().cast(pl.Int64) * cells_per_series)
-        .sort("group", "sku_id")
+        .join(units, on="unit", how="left", validate="m:1")
+        .sort("billing_account_id", "sku_id", "unit")
         .with_columns(shard=((pl.col("rows").cum_sum() - 1) // SHARD_ROWS).cast(pl.Int32))
     )
-    return grouped.join(sizes, on=["group", "sku_id"], validate="m:1").select("series_id", "shard")
+    return grouped.join(sizes, on=["unit", "sku_id"], validate="m:1").select("series_id", "shard")
 
 
-def _linked(owned: pl.DataFrame) -> dict[str, str]:
-    """Payer → the smallest payer it shares a series with, directly or through others."""
-    parent: dict[str, str] = {}
+_UNIT = ["billing_account_id", "account_id", "project_id"]
 
-    def root(payer: str) -> str:
-        while parent.get(payer, payer) != payer:
-            payer = parent[payer]
-        return payer
 
-    shared = (
-        owned.group_by("series_id")
-        .agg(pl.col("billing_account_id").unique().sort())
-        .filter(pl.col("billing_account_id").list.len() > 1)
-    )
-    for first, *others in shared["billing_account_id"].unique().to_list():
+def _linked(numbered: pl.DataFrame) -> dict[int, int]:
+    """Unit → the first unit it shares a series with, directly or through others."""
+    parent: dict[int, int] = {}
+
+    def root(unit: int) -> int:
+        while parent.get(unit, unit) != unit:
+            unit = parent[unit]
+        return unit
+
+    shared = numbered.group_by("series_id").agg(pl.col("unit").unique().sort()).filter(pl.col("unit").list.len() > 1)
+    for first, *others in shared["unit"].unique().to_list():
         for other in others:
             low, high = sorted((root(first), root(other)))
             parent[high] = low
-    return {payer: root(payer) for payer in parent}
+    return {unit: root(unit) for unit in parent}

@@ -67,6 +67,12 @@ class PriceVersions:
         return bool(self.rows.select(pl.col("cap", "minimum").is_not_null()).sum_horizontal().sum())
 
     @cached_property
+    def counted_by_payer(self) -> frozenset[str]:
+        """SKUs with tiers that count a payer's whole use of them."""
+        counted = self.rows.filter(pl.col("mode") != "per_unit", pl.col("scope") == "account")
+        return frozenset(counted["sku_id"])
+
+    @cached_property
     def cuts(self) -> pl.DataFrame:
         """Every instant at which a SKU's price may change: sku_id, cut."""
         edges = [self.rows.select("sku_id", pl.col(name).alias("cut")) for name in ("valid_from", "valid_to")]

@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from ratemill.book.budgets import thresholds_of
+from ratemill.book.customers import CUSTOMERS_FILE
+from ratemill.book.model import SOURCE_FILE
 from ratemill.documents.environment import has_templates
 from ratemill.errors import DataRefusedError, LockedError, RatemillError, UsageError
 from ratemill.findings import Finding, Severity
@@ -283,11 +285,16 @@ def _refuse_unknown_names(book: Book, config: Config) -> None:
             value=row["address"],
         )
         for row in book.subscriptions.filter(pl.col("channel") != "email").iter_rows(named=True)
-        if row["address"] not in known[row["channel"]]
+        if row["address"] not in known[row["channel"]] and not _is_customers(row)
     ]
     if found:
         count = f"{len(found)} subscription{'s' if len(found) != 1 else ''}"
         raise DataRefusedError(f"{count} can't be told; nothing was sent", findings=found)
+
+
+def _is_customers(row: Mapping[str, Any]) -> bool:
+    """Whether a subscription is one that a customer made: what it is told by was looked at when it was made."""
+    return bool(row[SOURCE_FILE] == CUSTOMERS_FILE)
 
 
 def _is_wanted(book: Book, kind: str) -> bool:

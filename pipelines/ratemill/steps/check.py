@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ratemill.book.checks import check_book
+from ratemill.book.customers import with_customer_rows, with_electronic_addresses
 from ratemill.errors import DataRefusedError, LockedError, NothingToBillError, UsageError
 from ratemill.findings import Finding, errors
 from ratemill.invoicing.assembly import bills_without_usage
 from ratemill.io.book_files import read_book
+from ratemill.io.customer_rows import read_customer_rows
 from ratemill.steps.inputs import files_of, input_key, inputs_of, rating_key
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from ratemill.period import BillingPeriod
     from ratemill.steps.context import Context
     from ratemill.workspace import Workspace
+
+
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,15 @@ def refuse_closed(context: Context, period: BillingPeriod) -> None:
 
 
 def checked_book(workspace: Workspace) -> tuple[Book, tuple[Finding, ...]]:
-    """The book, and its warnings.
+    """The book, with what customers wrote through the API, and its warnings.
 
     Raises:
         DataRefusedError: with every mistake of every table.
     """
     book, findings = read_book(workspace.book, time_zone=workspace.config.period.time_zone)
     if book is not None:
-        findings = [*findings, *check_book(book, time_zone=workspace.config.period.time_zone)]
+        book, left_out = with_customer_rows(book, read_customer_rows(workspace.root))
+        findings = [*findings, *left_out, *check_book(book, time_zone=workspace.config.period.time_zone)]
     wrong = errors(findings)
     if book is None or wrong:
         count = f"{len(wrong)} mistake{'s' if len(wrong) != 1 else ''}"
@@ -112,13 +118,15 @@ def check(context: Context, period: BillingPeriod) -> Checked:
         NothingToBillError: no usage may belong to the period, and there is no other reason to bill it.
     """
     refuse_future(period, context.now)
-    with context.progress.step("check") as step:
+    with context.step("check", period) as step:
         if not context.warehouse.is_settled():
             raise UsageError(
                 "loading was stopped before its end, so files may be missing and duplicates are not settled"
                 " → run: ratemill load"
             )
         book, findings = checked_book(context.workspace)
+        addresses = read_customer_rows(context.workspace.root).addresses
+        book = with_electronic_addresses(book, addresses, at=period.end(context.config.period.time_zone) - _INSTANT)
         files = files_of(context.warehouse.usage_files(), period)
         inputs = inputs_of(context, book, files, period)
         may_be_billed = files.filter(pl.col("rows_accepted") + pl.col("rows_rejected") > 0).height > 0
@@ -132,7 +140,10 @@ def check(context: Context, period: BillingPeriod) -> Checked:
             raise NothingToBillError(
                 f"there is no usage for {period} in the files of [usage] files = {patterns}; nothing to bill"
             )
+        checked = Checked(period, book, files, inputs, findings)
         step.done(
-            f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices"
+            f"book of {book.accounts.height:,} accounts, {book.skus.height:,} SKUs, {book.prices.height:,} prices",
+            rows=int(files["rows_in"].sum()),
+            run_id=checked.run_id,
         )
-    return Checked(period, book, files, inputs, findings)
+    return checked

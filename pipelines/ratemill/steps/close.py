@@ -38,6 +38,7 @@ from ratemill.retention import correction_runs
 from ratemill.steps.check import check, refuse_future
 from ratemill.steps.closed import after_issue, finish_closed
 from ratemill.steps.load import load
+from ratemill.steps.mirror import mirror
 from ratemill.steps.numbers import assert_gap_free, coming_numbers, day_of_issue, last_issue_date, next_numbers
 from ratemill.steps.rate import rate
 from ratemill.steps.report import invoice_files
@@ -107,7 +108,7 @@ def close(
     drafts = context.warehouse.billed(period)
     _refuse_unended(context, checked, drafts)
     today = day_of_issue(context.config, context.now)
-    with context.progress.step("checklist") as step:
+    with context.step("checklist", period, checked.run_id) as step:
         evidence = _evidence(context, checked, drafts, loaded, issue_date=issue_date or today)
         points = waived(checklist(evidence), waivers, by=context.actor)
         step.done(_told(points))
@@ -124,6 +125,7 @@ def close(
     closed = _issue(context, checked, run, drafts, points, issue_date=evidence.issue_date)
     with after_issue(f"{period} is closed and its invoices are issued"):
         finish_closed(context, period)
+    mirror(context)
     return Closing(str(period), checked.run_id, closed, nothing_to_do=False, checklist=points)
 
 
@@ -132,6 +134,7 @@ def close(
 
 def _closed_already(context: Context, period: BillingPeriod, closed: dict[str, Any]) -> Closing:
     _, _, whole = finish_closed(context, period)
+    mirror(context)
     points = context.warehouse.table("ops", CHECKLIST, "period = $period", {"period": str(period)})
     return Closing(str(period), closed["run_id"], closed, nothing_to_do=whole, checklist=points.sort("point"))
 
@@ -254,7 +257,7 @@ def _issue(
         "first_number": numbers[0] if numbers else None,
         "last_number": numbers[-1] if numbers else None,
     }
-    with context.progress.step("issue") as step:
+    with context.step("issue", checked.period, checked.run_id) as step:
         with warehouse.transaction():
             for pattern, series in given.items():
                 if next_numbers(warehouse, pattern, issue_date, len(series)) != list(series.values()):
@@ -340,7 +343,7 @@ def _write_documents(context: Context, checked: Checked, issued: Billed) -> pl.D
     """Render everything into ``state/issued``; rows of DOCUMENTS."""
     store, period = IssuedStore(context.workspace.issued), checked.period
     owners: dict[str, str] = {}
-    with context.progress.step("documents", unit="files") as step:
+    with context.step("documents", checked.period, checked.run_id, unit="files") as step:
 
         def files() -> Iterator[tuple[str, bytes]]:
             for invoice_id, name, data in made:

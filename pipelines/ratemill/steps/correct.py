@@ -74,14 +74,14 @@ def correct(context: Context, checked: Checked) -> Corrected:
         rated = rate(context, recheck)
         told = context.warehouse.findings(context.warehouse.closed_periods().filter(period=name)["run_id"][0])
         warnings += [finding for finding in rated.findings if finding not in told]
-        with context.progress.step("correct") as step:
+        with context.step("correct", checked.period, checked.run_id) as step:
             rows = find_corrections(
                 assembled_again(context, recheck.book, period, recheck.run_id),
                 context.warehouse.issued_for(period),
                 period=str(period),
             )
             found.append(rows)
-            step.done(f"{rows.height:,} lines of {period} to correct")
+            step.done(f"{rows.height:,} lines of {period} to correct", rows=rows.height)
     corrections = pl.concat([CORRECTIONS.empty(), *found])
     book = checked.book
     gone = names_gone(corrections, book.accounts["account_id"], book.skus["sku_id"])

@@ -30,6 +30,7 @@ from ratemill.invoicing.credit_notes import Credit, credit_note
 from ratemill.io.issued import IssuedStore
 from ratemill.period import BillingPeriod
 from ratemill.steps.closed import after_issue, finish_closed, issued_run
+from ratemill.steps.mirror import mirror
 from ratemill.steps.numbers import assert_gap_free, coming_numbers, day_of_issue, last_issue_date, next_numbers
 from ratemill.steps.report import invoice_files
 from ratemill.tables.invoices import BILLING_TABLES, INVOICES, Billed
@@ -87,6 +88,7 @@ def credit(
         note = context.warehouse.table("billing", INVOICES, "invoice_id = $note", {"note": known}).row(0, named=True)
     with after_issue(f"the credit note {note['number']} is issued"):
         finish_closed(context, period)
+    mirror(context)
     files = context.warehouse.table("ops", DOCUMENTS, "invoice_id = $note", {"note": note["invoice_id"]})["file"]
     folder = IssuedStore.file(period, "")
     return Credited(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ratemill.documents.environment import has_templates
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SECONDS_PER_PROCESS = 2.0
 """A process more is worth its start for this much work."""
 _MOST_PROCESSES = 16
-"""Each takes some 200 MB; ``[engine] threads`` may ask for more."""
+"""``[engine] threads`` may ask for more."""
 
 
 def has_own_templates(context: Context) -> bool:
@@ -38,8 +38,12 @@ def made(context: Context, maker: Maker[JobT], jobs: Iterable[JobT], *, seconds:
         UsageError: a template of the workspace is wrong, or went over a limit.
         TemporaryError: the system ended a process.
     """
-    cores = context.config.engine.threads or min(os.cpu_count() or 1, _MOST_PROCESSES)
-    useful = int(seconds / _SECONDS_PER_PROCESS)
-    processes = 0 if min(cores, useful) <= 1 else min(cores, useful)
-    limits = Limits() if has_own_templates(context) else None
+    budget = context.budget
+    cores = context.config.engine.threads or min(budget.threads, _MOST_PROCESSES)
+    useful = min(budget.document_processes(cores), int(seconds / _SECONDS_PER_PROCESS))
+    processes = 0 if useful <= 1 else useful
+    limits = None
+    if has_own_templates(context):
+        usual = Limits()
+        limits = replace(usual, memory_bytes=min(usual.memory_bytes, budget.beside // max(processes, 1)))
     return make_documents(maker, jobs, processes=processes, limits=limits)

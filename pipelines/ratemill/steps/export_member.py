@@ -127,7 +127,7 @@ def export_member(
     with ExitStack() as stack:
         step = stack.enter_context(context.progress.step("export", unit="files"))
         published = stack.enter_context(
-            PublishedTables.open(context.workspace.published_database, memory=context.config.engine.memory)
+            PublishedTables.open(context.workspace.published_database, memory=context.budget.beside // 2)
         )
         export = _Export(context, scope, book, published, periods)
         if export.seen.lines.is_empty():
@@ -199,8 +199,7 @@ class _Export:
 
     def write(self, folder: Path) -> dict[str, int]:
         """Write everything but the manifest; table → rows."""
-        memory = self.context.config.engine.memory
-        with PublishedDatabase(folder / DATABASE, memory) as database:
+        with PublishedDatabase(folder / DATABASE, self.context.budget.beside // 2) as database:
             tables = MemberTables(folder, database)
             for name in self._names():
                 tables.add(self._definition(name), self._parts(name))

@@ -155,6 +155,7 @@ def rated(
     store = ChargeStore(context.workspace.state / "spill" / "forecast")
     with context.warehouse.expecting(period, before or period.widest_end, expected) as files:
         checked = Checked(period, book, files, {"usage": {}}, ())
+        context = replace(context, cluster=None)  # what is expected lies in this process
         try:
             with store.writing(period, checked.run_id) as writer:
                 writer.facts = rate_into(context, checked, writer, keep_rejects=False)

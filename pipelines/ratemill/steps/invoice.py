@@ -40,7 +40,7 @@ def invoice(context: Context, checked: Checked, rated: Rated, corrected: Correct
     refuse_closed(context, checked.period)
     store = ChargeStore(context.workspace.charges)
     period, book = checked.period, checked.book
-    with context.progress.step("invoice") as step:
+    with context.step("invoice", period, rated.run_id) as step:
         charges = store.usage_charges(period, rated.run_id)
         invoices = assembled(context, checked, charges, corrected.corrections)
         if invoices.findings:
@@ -64,7 +64,11 @@ def invoice(context: Context, checked: Checked, rated: Rated, corrected: Correct
             ),
             actor=context.actor,
         )
-        step.done(f"{invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines")
+        step.done(
+            f"{invoices.invoices.height:,} invoices of {invoices.lines.height:,} lines",
+            rows=int(rated.facts["charges"]),
+            written=invoices.lines.height,
+        )
     return invoices
 
 

@@ -10,8 +10,8 @@ import polars as pl
 
 from ratemill.audit import Act
 from ratemill.findings import Finding, Severity
-from ratemill.io.usage_files import FileRefusedError, UsageFile, find_usage_files
-from ratemill.io.usage_reader import UsageReader
+from ratemill.io.usage_files import FileRefusedError, UsageFile
+from ratemill.io.usage_objects import KnownContents, UsageObject, find_usage
 from ratemill.tables.runs import EVENTS
 
 if TYPE_CHECKING:
@@ -45,11 +45,15 @@ def load(context: Context) -> Loaded:
     config = context.config.usage
     settings = config.fingerprint()
     known = {row["file"]: row for row in context.warehouse.usage_files().iter_rows(named=True)}
-    found = find_usage_files(context.workspace.root, config)
+    found = find_usage(context.workspace)
     findings: list[Finding] = []
     loaded = rows = 0
-    with context.progress.step("load", total=len(found), unit="files") as step, _reader(context) as reader:
-        changed: list[UsageFile] = []
+    with (
+        context.step("load", total=len(found), unit="files") as step,
+        KnownContents.read(context.workspace.object_contents) as contents,
+        context.engine.reader(context.warehouse) as reader,
+    ):
+        changed: list[UsageFile | UsageObject] = []
         for file in found:
             if isinstance(file, tuple):
                 findings.append(_refuse(context, file[0], "", file[1]))
@@ -57,8 +61,13 @@ def load(context: Context) -> Loaded:
                 changed.append(file)
         step.advance(len(found) - len(changed))
         for read in reader.read(changed):
+            if read.version is not None:
+                contents.learn(read.version, read.file.sha256)
+            if _is_unchanged(known.get(read.file.name), read.file, settings):  # an object, written anew as it was
+                step.advance()
+                continue
             try:
-                record = context.warehouse.store_usage_file(read.file, read.intakes(), settings_sha256=settings)
+                record = read.store(context.warehouse, settings_sha256=settings)
             except FileRefusedError as refusal:
                 findings.append(_refuse(context, read.file.name, read.file.sha256, str(refusal)))
                 step.advance()
@@ -66,11 +75,11 @@ def load(context: Context) -> Loaded:
                 loaded += 1
                 rows += record["rows_in"]
                 step.advance(rows=record["rows_in"])
-        step.done(f"{loaded:,} of {len(found):,} files new or changed, {rows:,} rows")
+        step.done(f"{loaded:,} of {len(found):,} files new or changed, {rows:,} rows", written=rows)
     findings += _gone(known, found)
     findings += _without_rows(context, found)
-    with context.progress.step("duplicates"):
-        context.warehouse.settle_duplicates()
+    with context.step("duplicates"):
+        context.engine.settle_duplicates(context.warehouse)
     _note(context)
     return Loaded(len(found), loaded, rows, tuple(findings))
 
@@ -95,11 +104,7 @@ def _note(context: Context) -> None:
             )
 
 
-def _reader(context: Context) -> UsageReader:
-    return UsageReader(context.workspace.state / "reading", context.config.usage, context.config.engine)
-
-
-def _is_unchanged(former: dict[str, object] | None, file: UsageFile, settings: str) -> bool:
+def _is_unchanged(former: dict[str, object] | None, file: UsageFile | UsageObject, settings: str) -> bool:
     if former is None:
         return False
     return (former["status"], former["sha256"], former["settings_sha256"]) == ("loaded", file.sha256, settings)
@@ -113,7 +118,7 @@ def _refuse(context: Context, name: str, sha256: str, reason: str) -> Finding:
     return Finding(Severity.ERROR, "usage.file_refused", message, cure, file=name)
 
 
-def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | tuple[str, str]]) -> list[Finding]:
+def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | UsageObject | tuple[str, str]]) -> list[Finding]:
     here = {file[0] if isinstance(file, tuple) else file.name for file in found}
     return [
         Finding(
@@ -128,8 +133,8 @@ def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | tuple[str
     ]
 
 
-def _without_rows(context: Context, found: list[UsageFile | tuple[str, str]]) -> list[Finding]:
-    here = {file.name for file in found if isinstance(file, UsageFile)}
+def _without_rows(context: Context, found: list[UsageFile | UsageObject | tuple[str, str]]) -> list[Finding]:
+    here = {file.name for file in found if not isinstance(file, tuple)}
     files = context.warehouse.usage_files().filter(status="loaded", rows_in=0)["file"]
     return [
         Finding(

@@ -27,6 +27,7 @@ from ratemill.tables.usage import REJECTED_ROWS, USAGE, USAGE_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from ratemill.io.report_queries import ReportQuery
     from ratemill.io.warehouse import Warehouse
@@ -42,10 +43,10 @@ def publish(context: Context) -> None:
     warehouse, workspace = context.warehouse, context.workspace
     store = ChargeStore(workspace.charges)
     runs = warehouse.runs().filter("is_current").sort("period")
-    with context.progress.step("publish") as step, StagedFolder(workspace.published) as folder:
+    with context.step("publish") as step, StagedFolder(workspace.published) as folder:
         current = [(row["period"], row["run_id"]) for row in runs.iter_rows(named=True)]
         files = [file for period, run_id in current for file in store.charge_files(period, run_id)]
-        with PublishedDatabase(folder / workspace.published_database.name, context.config.engine.memory) as database:
+        with PublishedDatabase(folder / workspace.published_database.name, context.budget.beside) as database:
             database.add_files(CHARGES, files)
             for table in BILLING_TABLES:
                 database.add_frame(table, warehouse.table("billing", table).sort(*table.key))
@@ -53,7 +54,7 @@ def publish(context: Context) -> None:
             latest = runs.tail(1)
             for table in BOOK_TABLES:
                 rows = warehouse.book_table(table, latest["book_sha256"][0]) if latest.height else table.empty()
-                database.add_frame(table, rows)
+                database.add_frame(table.with_open_columns(rows.columns), rows)
             # Done when this is swapped in.
             database.add_frame(RUNS, runs.with_columns(pl.col("status").replace("reported", "done")))
             database.add_frame(
@@ -88,19 +89,31 @@ def publish(context: Context) -> None:
 
 def is_published(context: Context, run_id: str) -> bool:
     """Whether analysts see this very run, everything that was issued, and the report queries as they are."""
+    return not why_unpublished(context, run_id)
+
+
+def why_unpublished(context: Context, run_id: str) -> str:
+    """Why analysts do not see what :func:`is_published` asks for; empty: they do."""
     manifest = _manifest(context)
+    if not context.workspace.published_database.is_file():
+        return f"there is no {context.workspace.relative(context.workspace.published_database)}"
     if manifest.get("reports", {}).get("files") != report_hashes(context.workspace):
-        return False
+        return "the report queries are not those that were published"
     if manifest.get("focus") != context.config.output.publish_focus:
-        return False
+        return "[output] publish_focus is not what it was"
     if run_id not in manifest.get("runs", {}).values() or manifest.get("issued") != issued_counts(context.warehouse):
-        return False
-    return context.workspace.published_database.is_file()
+        return "another run was published, or not all that was issued"
+    return ""
 
 
 def published_issues(context: Context) -> dict[str, int]:
     """Closed period → how many issued documents analysts see."""
     return dict(_manifest(context).get("issued", {}))
+
+
+def published_runs(context: Context) -> dict[str, str]:
+    """Period → the run that analysts see of it."""
+    return dict(_manifest(context).get("runs", {}))
 
 
 def report_findings(context: Context) -> tuple[Finding, ...]:
@@ -163,11 +176,18 @@ def _add_usage(context: Context, database: PublishedDatabase, current: list[tupl
         view = read_report_query(query.encode(), name="usage", origin="shipped", file="core/usage_from_charges.sql")
         database.add_view(view.name, query, view.purpose)
         return
-    frames = []
-    for period, _ in current:
-        with context.warehouse.usage_of_period(BillingPeriod.parse(period)):
-            frames.append(context.warehouse.frame(sql("core/published_usage")))
-    database.add_frame(USAGE, pl.concat(frames).unique() if frames else USAGE.empty())
+    periods = [BillingPeriod.parse(period) for period, _ in current]
+    database.add_frames(USAGE, _usage_records(context.warehouse, periods))
+
+
+def _usage_records(warehouse: Warehouse, periods: list[BillingPeriod]) -> Iterator[pl.DataFrame]:
+    """What was used in ``periods``, in some time zone; where two of them overlap, once."""
+    since: datetime | None = None
+    for period in periods:
+        since = period.widest_start if since is None else max(since, period.widest_start)
+        with warehouse.usage_of_period(period):
+            yield from warehouse.frames(sql("core/published_usage"), {"since": since})
+        since = period.widest_end
 
 
 def _unpriced(store: ChargeStore, current: list[tuple[str, str]]) -> Iterator[pl.DataFrame]:

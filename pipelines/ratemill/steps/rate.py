@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ratemill.documents.spreadsheet import spreadsheet_csv
+from ratemill.engines.shards import Rules
 from ratemill.errors import DataRefusedError, InvariantError, NothingToBillError
 from ratemill.findings import Finding, Severity
-from ratemill.frames import collect
-from ratemill.invoicing.invariants import assert_quantities_kept
 from ratemill.io.atomic import write_file
 from ratemill.io.charge_store import ChargeStore, ChargeWriter
 from ratemill.rating.metering import plan_metering
 from ratemill.rating.series import split_by_book
-from ratemill.rating.shard import rate_shard
 from ratemill.resources import sql
 from ratemill.steps.check import billed_without_usage
-from ratemill.steps.overflow import overflow_refused
 
 if TYPE_CHECKING:
     from ratemill.io.warehouse import Warehouse
@@ -49,7 +45,7 @@ def rate(context: Context, checked: Checked) -> Rated:
     """
     store = ChargeStore(context.workspace.charges)
     period, run_id = checked.period, checked.run_id
-    with context.progress.step("rate") as step:
+    with context.step("rate", period, run_id) as step:
         if store.folder(period, run_id).is_dir():
             _reject_again(context, checked)
         else:
@@ -57,7 +53,11 @@ def rate(context: Context, checked: Checked) -> Rated:
                 writer.facts = rate_into(context, checked, writer)
         facts = store.facts(period, run_id)
         unpriced = store.unpriced(period, run_id)
-        step.done(f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records")
+        step.done(
+            f"{facts['charges']:,} charges from {facts['rows_billed']:,} usage records",
+            rows=facts["rows_billed"],
+            written=facts["charges"],
+        )
     refuse_rejects(context, checked, facts)
     if not facts["rows_billed"] and not billed_without_usage(context, checked.book, period, checked.inputs):
         store.remove(period, run_id)
@@ -87,79 +87,45 @@ def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_
     """
     warehouse, book, period = context.warehouse, checked.book, checked.period
     with warehouse.usage_of_period(period):
-        series = warehouse.frame(sql("core/series_of_period"))
-        instants = warehouse.frame(
-            sql("core/usage_instants"),
-            {"widest_start": period.widest_start, "widest_end": period.widest_end},
-        )
-        split = split_by_book(series, book.accounts, book.skus)
-        metering = plan_metering(split.known, book, instants, period=period, config=context.config.period)
-        metered_rows = 0
-        with warehouse.metered_usage(metering.series, metering.instants) as numbers:
-            for number in numbers:
-                billable = warehouse.billable_shard(number)
-                metered = metering.metered(warehouse.metered_shard(number), billable)
-                if not metered.height:
-                    continue
-                with overflow_refused("a cost", partial(_largest_quantity, metered)):
-                    rated = rate_shard(
-                        metered,
-                        metering.hourly(billable),
-                        skus=book.skus,
-                        versions=metering.versions,
-                        fx_rates=book.fx_rates,
-                        period=period,
-                        run_id=checked.run_id,
-                    )
-                writer.write_shard(rated.charges, rated.unpriced)
-                metered_rows += int(metered["records"].sum())
-                usage = rated.charges.filter(pl.col("charge_kind") == "usage")
-                assert_quantities_kept(
-                    _per_sku(metered, "quantity"),
-                    _per_sku(usage.rename({"usage_quantity": "quantity"}), "quantity"),
-                    _per_sku(rated.unpriced, "quantity"),
-                )
+        files = checked.files["file_id"].to_list()
+        survey = context.engine.survey(warehouse, period, files)
+        context.budget.require_series(survey.series.height)
+        split = split_by_book(survey.series, book.accounts, book.skus)
+        metering = plan_metering(split.known, book, survey.instants, period=period, config=context.config.period)
+        rules = Rules.of(book, period, checked.run_id)
+        metered_rows = context.engine.rate(warehouse, metering, rules, files, writer)
         if keep_rejects:
             warehouse.replace_book_rejects(split.unknown, period)
-        return _facts(warehouse, checked, writer, known=split.known, unknown=split.unknown, metered_rows=metered_rows)
-
-
-def _largest_quantity(metered: pl.DataFrame) -> str:
-    largest = metered.sort("quantity", descending=True).row(0, named=True)
-    return (
-        f"The largest quantity is {largest['quantity'].normalize():f} of SKU {largest['sku_id']} for account"
-        f" {largest['account_id']}, resource {largest['resource_id'] or '(none)'}, on {largest['local_date']}"
-    )
-
-
-def _per_sku(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    return collect(frame.lazy().group_by("sku_id").agg(pl.col(column).sum()))
+        return _facts(
+            warehouse, checked, writer, known=split.known, unknown=split.unknown, stored_rows=survey.rows,
+            metered_rows=metered_rows,
+        )  # fmt: skip
 
 
 def _facts(
     warehouse: Warehouse, checked: Checked, writer: ChargeWriter, *, known: pl.DataFrame, unknown: pl.DataFrame,
-    metered_rows: int,
+    stored_rows: int, metered_rows: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Count every row of the period's files once, and prove that none is lost."""
     files = checked.files
     totals = files.select(pl.col("rows_in", "rows_filtered", "rows_accepted", "rows_rejected").sum()).row(0, named=True)
-    stored = warehouse.frame(sql("checks/stored_rows"), {"files": files["file_id"].to_list()}).row(0, named=True)
+    twice = warehouse.frame(sql("checks/duplicate_rows"), {"files": files["file_id"].to_list()}).row(0, named=True)
     unknown_rows = int(unknown.unique("series_id")["records"].sum()) if unknown.height else 0
     around = int(known["records"].sum()) + unknown_rows
     facts = {
         **totals,
-        "rows_rejected": totals["rows_rejected"] + stored["conflicts"] + unknown_rows,
-        "rows_duplicate": stored["copies"],
+        "rows_rejected": totals["rows_rejected"] + twice["conflicts"] + unknown_rows,
+        "rows_duplicate": twice["copies"],
         "rows_billed": metered_rows,
-        "rows_other_periods": stored["rows"] - stored["copies"] - stored["conflicts"] - unknown_rows - metered_rows,
+        "rows_other_periods": stored_rows - twice["copies"] - twice["conflicts"] - unknown_rows - metered_rows,
         "rows_unpriced": sum(int(frame["records"].sum()) for frame in writer.unpriced),
         "charges": writer.charges,
         "files": files.height,
     }
     del facts["rows_accepted"]
-    if stored["rows"] != totals["rows_accepted"] or around > stored["rows"] or facts["rows_other_periods"] < 0:
+    if stored_rows != totals["rows_accepted"] or around > stored_rows or facts["rows_other_periods"] < 0:
         raise InvariantError(
-            f"rows were lost: {totals['rows_accepted']} accepted rows, {stored['rows']} stored, {around} around the"
+            f"rows were lost: {totals['rows_accepted']} accepted rows, {stored_rows} stored, {around} around the"
             f" period, {metered_rows} billed; nothing was written"
         )
     return facts

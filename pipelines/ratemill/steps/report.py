@@ -67,7 +67,7 @@ def report(context: Context, checked: Checked, rated: Rated) -> int:
     previous = context.warehouse.current_run(checked.period.shift(-1))
     previous_run = previous["run_id"] if previous else None
     target = context.workspace.out(checked.period)
-    with context.progress.step("report", unit="files") as step:
+    with context.step("report", checked.period, rated.run_id, unit="files") as step:
         hashes: dict[str, str] = {}
         written = _files(context, checked, rated, issued=issued, previous_run=previous_run)
         with StagedFolder(target) as folder, closing(written):
@@ -109,20 +109,29 @@ def require_invoiced(context: Context, checked: Checked) -> None:
 
 def is_reported(context: Context, checked: Checked) -> bool:
     """Whether ``out/<period>`` shows this very run, all that was issued, and each credit note by hand of the month."""
+    return not why_unreported(context, checked)
+
+
+def why_unreported(context: Context, checked: Checked) -> str:
+    """Why ``out/<period>`` does not show what :func:`is_reported` asks for; empty: it does."""
+    folder = context.workspace.out(checked.period)
+    place = context.workspace.relative(folder)
     try:
-        manifest = json.loads((context.workspace.out(checked.period) / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return f"there are no documents in {place}"
     previous = context.warehouse.current_run(checked.period.shift(-1))
     expected = {
-        "run_id": checked.run_id,
-        "previous_run_id": previous["run_id"] if previous else None,
-        "issued": issued_files(context, checked.period) or {},
-        "credit_notes": _notes_issued(context, checked.period),
+        "run_id": (checked.run_id, "another run"),
+        "previous_run_id": (previous["run_id"] if previous else None, "another run of the month before"),
+        "issued": (issued_files(context, checked.period) or {}, "other documents than were issued"),
+        "credit_notes": (_notes_issued(context, checked.period), "not every credit note of the month"),
     }
-    if {name: manifest.get(name) for name in expected} != expected:
-        return False
-    return all((context.workspace.out(checked.period) / name).is_file() for name in manifest["files"])
+    for name, (value, otherwise) in expected.items():
+        if manifest.get(name) != value:
+            return f"the documents in {place} show {otherwise}"
+    missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+    return f"{len(missing):,} of the documents in {place} are missing" if missing else ""
 
 
 def _notes_issued(context: Context, period: BillingPeriod) -> list[str]:

@@ -321,6 +321,8 @@ SUBSCRIPTIONS = Table(
         Column("account_id", TEXT, "Only what is about this account, or about one that it pays for; empty: anything",
                nullable=True),
         Column("budget_id", TEXT, "Of budgets, only this one; empty: any", nullable=True),
+        Column("threshold", TEXT, "Of this budget, only this threshold, as the budget has it; empty: any",
+               nullable=True),
         Column("channel", TEXT, "How to tell", default="email", one_of=("email", "webhook", "chat")),
         Column("address", TEXT, "An e-mail address; or the name of a webhook or chat in [notify] of ratemill.toml; "
                "empty: the e-mail address of the principal", nullable=True),
@@ -335,6 +337,27 @@ SUBSCRIPTIONS = Table(
         VALID_TO,
     ),
     key=("subscription_id",),
+)  # fmt: skip
+
+COUPONS = Table(
+    "coupons",
+    "one coupon that customers redeem for a credit",
+    (
+        Column("coupon_id", TEXT, "The coupon; no secret"),
+        Column("code", TEXT, "What a customer types to redeem it: the code itself, or sha256: and the SHA-256 of it in "
+               "hex, so that nobody reads it here", max_length=200),
+        Column("amount", AMOUNT, "What it grants", unit="currency", above=ZERO),
+        CURRENCY.renamed("currency", "ISO 4217 code of the amount; only who is invoiced in it can redeem it"),
+        Column("months", pl.Int64, "Months whose invoices can use it, that of the redemption included; empty: until it "
+               "is used up", nullable=True, minimum=Decimal(1), maximum=Decimal(120)),
+        Column("max_redemptions", pl.Int64, "How many customers can redeem it, each once", default="1",
+               minimum=Decimal(1)),
+        Column("account_id", TEXT, "Account that pays, and alone can redeem it; empty: any", nullable=True),
+        VALID_FROM,
+        VALID_TO,
+        Column("note", TEXT, "What invoices call the credit"),
+    ),
+    key=("coupon_id",),
 )  # fmt: skip
 
 MEMBER_ROLES = ("billing_reader", "billing_manager")
@@ -361,9 +384,10 @@ BOOK_TABLES: tuple[Table, ...] = (
     ACCOUNTS, PROJECTS, SKUS, PRICES, WINDOWS, DISCOUNTS, COMMITMENTS, CREDITS, RECURRING, ADJUSTMENTS, TAXES, FX_RATES,
 )  # fmt: skip
 """What is billed with: their content identifies a run."""
-TABLES_THAT_RATE_NOTHING: tuple[Table, ...] = (MEMBERS, BUDGETS, SUBSCRIPTIONS)
-"""Who sees it and who is told: read and checked with the book, and no part of what identifies a run. They apply as
-they are now; no version of them is kept, and they are not published."""
+TABLES_THAT_RATE_NOTHING: tuple[Table, ...] = (MEMBERS, BUDGETS, SUBSCRIPTIONS, COUPONS)
+"""Who sees it, who is told, and what may be redeemed: read and checked with the book, and no part of what identifies a
+run (a coupon that was redeemed is a credit, which is). They apply as they are now; no version of them is kept, and they
+are not published."""
 REQUIRED_BOOK_TABLES = ("accounts", "skus", "prices", "taxes")
 """Tables that must have a file; the others may be left out."""
 EVERY_BOOK_TABLE = (*BOOK_TABLES, *TABLES_THAT_RATE_NOTHING)

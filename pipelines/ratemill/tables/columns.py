@@ -10,6 +10,7 @@ import pandera.polars as pa
 import polars as pl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
 INSTANT = pl.Datetime("us", "UTC")
@@ -109,6 +110,13 @@ class Table:
     def empty(self) -> pl.DataFrame:
         """No rows, the right columns."""
         return pl.DataFrame(schema=self.polars_schema)
+
+    def with_open_columns(self, names: Iterable[str]) -> Table:
+        """The table with those of ``names`` that users may add to it."""
+        prefix = self.open_prefix
+        added = sorted(name for name in names if prefix is not None and name.startswith(prefix))
+        columns = [Column(name, TEXT, "Condition of the book's own", nullable=True) for name in added]
+        return replace(self, columns=(*self.columns, *columns)) if columns else self
 
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``frame`` with this table's columns, in order, cast to its types; a value that does not fit raises."""

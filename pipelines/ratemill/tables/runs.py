@@ -122,7 +122,7 @@ EVENTS = Table(
         Column("sequence", pl.Int64, "Number of the act, from 1"),
         Column("at", INSTANT, "When, by the machine's clock"),
         Column("actor", TEXT, "Who"),
-        Column("act", TEXT, "What: loaded, drafted, closed, credited, collected"),
+        Column("act", TEXT, "What: loaded, drafted, closed, credited, collected, migrated"),
         Column("period", TEXT, "Billing period, YYYY-MM", nullable=True),
         Column("subject", TEXT, "What it was done to: a run, an invoice, a file", nullable=True),
         Column("details", TEXT, "Inputs' and results' hashes, totals before and after, as JSON with sorted keys"),

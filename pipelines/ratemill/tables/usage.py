@@ -25,6 +25,11 @@ SERIES_COLUMNS = (
 )  # fmt: skip
 """What repeats hour after hour: stored once per combination, so that a row of usage is a few bytes."""
 
+IDENTITY_COLUMNS = tuple(
+    column.name for column in SERIES_COLUMNS if column.name not in ("resource_name", "unit", "attributes")
+)
+"""What says, with usage_start, whether two records without ids of their own are the same."""
+
 ROW_COLUMNS = (
     Column("usage_start", INSTANT, "First instant of the metered hour, UTC"),
     Column("usage_end", INSTANT, "First instant after the metered hour, UTC"),

@@ -20,6 +20,7 @@ from ratemill.tables.usage import ATTRIBUTE_PREFIX, ID_LENGTH, ROW_COLUMNS, SERI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from ratemill.usage.mapping import ColumnMapping
 
@@ -45,6 +46,31 @@ class Intake:
     rows_in: int
     rows_filtered: int
     rows_rejected: int
+
+
+@dataclass
+class Tally:
+    """What a whole file came to, slice by slice."""
+
+    rows_in: int = 0
+    rows_filtered: int = 0
+    rows_accepted: int = 0
+    rows_rejected: int = 0
+    first_usage_start: datetime | None = None
+    last_usage_start: datetime | None = None
+
+    def add(self, intake: Intake) -> None:
+        """Count the next slice."""
+        self.rows_in += intake.rows_in
+        self.rows_filtered += intake.rows_filtered
+        self.rows_rejected += intake.rows_rejected
+        self.rows_accepted += intake.rows.height
+        if intake.rows.height:
+            first, last = intake.rows.select(
+                pl.col("usage_start").min().alias("first"), pl.col("usage_start").max().alias("last")
+            ).row(0)
+            self.first_usage_start = min(first, self.first_usage_start or first)
+            self.last_usage_start = max(last, self.last_usage_start or last)
 
 
 def take_in(raw: pl.DataFrame, mapping: ColumnMapping, *, first_row: int = 1) -> Intake:
