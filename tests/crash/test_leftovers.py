@@ -16,6 +16,8 @@ from ratemill.io.usage_files import UsageFile
 from ratemill.io.usage_reader import UsageReader
 from workspaces import hours, make_workspace
 
+pytestmark = pytest.mark.slow  # each test starts processes of its own
+
 LIVING = os.getppid()
 """Process ids come again, in containers at once: the holder of the lock knows that no other run is alive."""
 DEAD = 999_999_999

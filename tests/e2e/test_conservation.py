@@ -68,6 +68,7 @@ def sample(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.slow
 def test_every_row_of_the_files_is_accounted_for(sample):
     assert sample.rows["in"] == sample.one("SELECT count(*) AS rows FROM files")["rows"]
     assert_rows_add_up(sample.rows)

@@ -36,6 +36,7 @@ def rows(data, sheet):
     return [dict(zip(head, row, strict=True)) for row in body]
 
 
+@pytest.mark.slow
 def test_the_workbook_of_a_run_says_what_its_invoices_say(shop):
     data = (shop.root / "out" / PERIOD / "workbook.xlsx").read_bytes()
     invoice = shop.invoice("acme")
@@ -106,6 +107,7 @@ def test_prices_of_nobody_and_of_never_are_refused(shop, options, words):
     assert words in ended.stderr
 
 
+@pytest.mark.slow
 def test_without_workbook_and_prices_a_run_writes_neither(tmp_path):
     shop = make_workspace(tmp_path / "shop", usage=month_of_usage(), config={"output": {"workbook": False}})
     assert shop.run().code == ExitCode.DONE

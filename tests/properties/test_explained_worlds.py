@@ -124,6 +124,7 @@ def ask_about(count, first_seed):
     assert lines > count, "nothing was explained"
 
 
+@pytest.mark.slow
 def test_every_line_of_thirty_worlds():
     ask_about(30, FIRST_SEED)
 

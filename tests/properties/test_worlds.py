@@ -100,6 +100,7 @@ def test_shards_cut_as_small_as_they_can_be_say_the_same(monkeypatch):
 # The harness itself --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(neighbours("everything", most=4))
 @settings(max_examples=6)
 def test_a_world_says_the_same_alone_and_beside_others(some):
@@ -110,6 +111,7 @@ def test_a_world_says_the_same_alone_and_beside_others(some):
         assert_agree(world, part, alone)
 
 
+@pytest.mark.slow
 @given((neighbours("everything", most=4) | neighbours("deals", most=4)).map(side_by_side))
 @settings(max_examples=10)
 def test_books_of_worlds_are_good_books(world):

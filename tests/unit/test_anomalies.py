@@ -149,6 +149,7 @@ def shop(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_command_names_day_account_and_resource(shop):
     ended = shop.command("anomalies", "-p", PERIOD)
     assert ended.code == ExitCode.DONE, ended

@@ -13,6 +13,7 @@ from ratemill.workspace import find_workspace
 PERIOD = BillingPeriod.parse("2026-10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [name for name in SHAPES if name != "hourly-prices"])  # 130,000 rows of prices
 def test_a_shape_has_no_mistake(shape, tmp_path):
     write_demo(tmp_path / "demo", resources=1, months=1, until=PERIOD)

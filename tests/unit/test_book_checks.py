@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,6 +114,7 @@ PRICE_ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(PRICE_ROWS)
 def test_overlaps_are_those_of_a_naive_search(rows: list[dict[str, Any]]) -> None:

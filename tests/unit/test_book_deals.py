@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -278,6 +279,7 @@ def count_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(COMMITMENT_ROWS)
 def test_overlaps_are_those_of_a_naive_search(rows: list[dict[str, Any]]) -> None:

@@ -331,6 +331,7 @@ def test_a_file_that_is_no_parquet_is_refused(folder: Path) -> None:
     assert (finding.file, finding.rule) == ("book/prices.parquet", "prices.unreadable")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     name=st.sampled_from(["prices.csv", "accounts.csv", "prices.parquet"]),

@@ -954,6 +954,7 @@ def findings_of(folder: Path) -> list[Finding]:
     return findings if book is None else [*findings, *check_book(book, time_zone="Europe/Paris")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.folder for mistake in MISTAKES])
 def test_mistake_is_found_where_it_is(tmp_path: Path, mistake: Mistake) -> None:
     folder = tmp_path / "book"

@@ -32,6 +32,7 @@ import ratemill.cli as cli
 from ratemill.cli.shared import JsonOption, LogFormatOption, QuietOption, WorkspaceOption, finish, open_workspace, print_text, set_up_logging
 from ratemill.errors import *
 from ratemill.findings import Finding, Severity
+from ratemill.logs import UNWATCHED
 from ratemill.progress import make_progress
 
 
@@ -95,6 +96,7 @@ def trial(what: str, workspace: WorkspaceOption = None, json: JsonOption = False
             step.advance(rows=720000)
             step.advance(rows=720000)
             logging.getLogger("ratemill.io").warning("a\\nwarning")
+            logging.getLogger("ratemill.io").info("for the log", extra=UNWATCHED)
 
 
 if __name__ == "__main__":
@@ -167,6 +169,7 @@ def test_help_lists_every_command_and_imports_none_of_the_heavy_libraries():
     assert imported & {"polars", "duckdb", "pyarrow", "pydantic", "pandera", "rich", "altair", "typst"} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_lists_its_commands_and_is_none_itself(group):
     def ratemill(*arguments):
@@ -266,6 +269,7 @@ def test_details_of_a_bug_go_to_the_workspace_and_stay_private(run, tmp_path):
     assert text.rstrip().endswith("KeyError: 'missing'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "number", "code", "message"),
     [
@@ -290,15 +294,17 @@ def test_a_signal_runs_the_clean_up_and_ends_with_its_code(program, what, number
 
 def test_json_log_lines_hold_the_fields_and_text_lines_the_same_in_words(run):
     code, _, error = run("trial", "steps", "--log-format", "json")
-    warning, step = map(json.loads, error.splitlines())
+    warning, line, step = map(json.loads, error.splitlines())
     assert (code, warning["level"], warning["message"]) == (0, "warning", "a\nwarning")
+    assert set(line) == {"time", "level", "message"}
     assert (step["level"], step["message"], step["step"], step["rows"]) == ("info", "load: 2 files", "load", 1440000)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", step["time"])
     assert step["seconds"] >= 0
 
     _, _, error = run("trial", "steps")
-    warning, step = error.splitlines()
+    warning, line, step = error.splitlines()
     assert warning.endswith("Z warning: a warning")
+    assert line.endswith("Z for the log")
     assert "Z load: 2 files (step load, rows 1,440,000, files 2, seconds " in step
 
 
@@ -345,6 +351,7 @@ def test_a_bug_shows_its_traceback_only_to_who_asks(run, monkeypatch):
     assert "Traceback (most recent call last)" in run("trial", "bug")[2]
 
 
+@pytest.mark.slow
 def test_a_large_output_is_whole_or_an_error_also_when_unbuffered(program):
     """With an unbuffered stdout Python drops the rest of a text in silence when its reader leaves."""
     for unbuffered in ("", "1"):
@@ -372,7 +379,8 @@ def test_a_terminal_shows_bars_and_keeps_log_lines_apart(program):
     assert process.returncode == 0
     assert "load" in text
     assert "2/2 files, 1,440,000 rows" in text
-    assert re.search(r"Z warning: a warning *[\r\n]", text)
+    assert re.search(r"[\r\n]warning: a warning *[\r\n]", text)
+    assert "for the log" not in text
 
 
 class Terminal(io.StringIO):

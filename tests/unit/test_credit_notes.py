@@ -204,6 +204,7 @@ def test_correction_after_a_credit_note_by_hand(by_hand, down, excess):
 # Whatever the pieces ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     cents=st.lists(st.integers(1, 10_000), min_size=1, max_size=6),

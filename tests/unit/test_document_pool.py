@@ -59,6 +59,7 @@ def test_a_reader_that_stops_ends_the_processes():
 
 DEATHS = {
     "killed": (TemporaryError, "ended by SIGKILL, most likely for want of memory; nothing was written"),
+    "no room to draw": (TemporaryError, "ended by SIGTRAP, most likely for want of memory; nothing was written"),
     "crashed": (RatemillError, "ended with SIGSEGV; nothing was written; please report"),
     "ended": (RatemillError, "ended with exit code 7"),
     "bug": (RuntimeError, "KeyError: 'price'"),
@@ -92,6 +93,7 @@ LIMITED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mischief", "message"), LIMITED.items())
 def test_a_job_that_goes_over_a_limit_is_stopped_and_its_template_named(mischief, message):
     limits = Limits(cpu_seconds=0.5, cpu_seconds_per_line=0.1, memory_bytes=1 << 30, memory_bytes_per_line=0)
@@ -132,6 +134,7 @@ with closing(make_documents(Maker("sleep", Path(sys.argv[1])), map(Job, range(90
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_run_that_is_stopped_leaves_no_process(tmp_path, number):
     note = tmp_path / "ids"

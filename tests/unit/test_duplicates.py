@@ -131,6 +131,7 @@ def test_other_tags_are_another_record_and_another_spelling_of_them_is_not(tmp_p
         assert duplicates(opened) == [("b", 1, "copy", "a", 1)]
 
 
+@pytest.mark.slow
 def test_the_order_of_files_plays_no_part(tmp_path):
     deliveries = {
         "a": hours(count=2, resource_name="web"),
@@ -198,6 +199,7 @@ def test_a_record_with_an_id_is_no_copy_of_one_without(tmp_path):
 # -------------------------------------------------------------------------------------------------- through a run
 
 
+@pytest.mark.slow
 def test_a_run_notices_that_a_record_of_another_month_came_between(tmp_path):
     """The September file has nothing to do with October but for the id of one record, which then contradicts it."""
     october = hours(count=2, record_id=pl.Series(["r1", "r2"]))

@@ -388,6 +388,7 @@ def test_a_cost_that_does_not_fit_is_refused_by_the_place_to_look_at(why, prices
         bill_each([world(prices, [used(1, 2), HUGE], fx_rates=tuple(rates))])
 
 
+@pytest.mark.slow
 def test_the_largest_cost_that_fits_is_billed():
     (found,) = bill_each([world([price(unit="99.999999999999")], [HUGE])])
     assert costs_of(found) == {"p": D("99999999999999000000")}
@@ -399,6 +400,7 @@ SUMS = [  # (what does not fit, usage): each charge does
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("why", "usage"), SUMS)
 def test_a_sum_that_does_not_fit_is_refused_by_the_command(why, usage, tmp_path):
     folder = write_world(world([price(unit="60")], usage), tmp_path)

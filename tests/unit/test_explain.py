@@ -283,6 +283,7 @@ def test_what_can_not_be_explained_says_what_can(shop, what, options, told):
     assert told in ended.summary["error"]
 
 
+@pytest.mark.slow
 def test_usage_that_came_after_the_run_is_told_of_and_the_charges_that_were_kept_count(shop, tmp_path):
     """A file is delivered again with half the quantities, another one is new; nothing was run since."""
     copy = TinyWorkspace(shutil.copytree(shop.root, tmp_path / "late"))

@@ -24,6 +24,7 @@ def export(shop, *options, period=PERIOD):
     return run_here(["export", "lines", "-w", str(shop.root), "--period", period, *options, "--json"])
 
 
+@pytest.mark.slow
 def test_both_formats_say_the_same_and_add_up_to_the_invoices(shop):
     told = export(shop).summary
     assert told["file"] == "exports/lines-2026-10.csv"

@@ -209,6 +209,7 @@ def test_what_cannot_be_forecast_is_said(shop, options, code, told):
     assert told in ended.summary["error"]
 
 
+@pytest.mark.slow
 def test_as_far_as_the_month_is_over_the_forecast_is_what_a_run_bills(tmp_path):
     """From the month's end on, nothing is expected, however far usage goes."""
     shop = make_workspace(tmp_path / "shop")
@@ -220,6 +221,7 @@ def test_as_far_as_the_month_is_over_the_forecast_is_what_a_run_bills(tmp_path):
     assert untaxed == D(run.summary["periods"][0]["totals"][0]["untaxed"])
 
 
+@pytest.mark.slow
 def test_without_history_the_interval_is_as_wide_as_what_is_expected(tmp_path):
     shop = make_workspace(tmp_path / "shop", usage=hours())
     shop.command("load")
@@ -228,6 +230,7 @@ def test_without_history_the_interval_is_as_wide_as_what_is_expected(tmp_path):
     assert [D(total[name]) for name in ("actual_cost", "forecast_cost", "low", "high")] == [D("2.40"), D("74.40"), D("2.40"), D("146.40")]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_backtest_needs_a_whole_month(tmp_path):
     shop = make_workspace(tmp_path / "shop")
     shop.command("load")

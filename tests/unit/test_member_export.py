@@ -28,6 +28,7 @@ def export(shop, principal, *options, period="2026-10"):
     )
 
 
+@pytest.mark.slow
 def test_the_folder_is_private_whole_and_told_by_its_manifest(shop):
     ended = export(shop, "dev@falcon.example")
     assert ended.code == ExitCode.DONE, ended.stderr
@@ -103,6 +104,7 @@ def test_a_book_with_a_mistake_shows_nothing_to_anybody(shop):
     assert "nothing is not everything" in ended.stderr
 
 
+@pytest.mark.slow
 def test_who_may_see_it_changes_nothing_about_what_is_billed(shop):
     """The run is the same run, with nothing to do; and the file may be missing altogether."""
     before = shop.run().summary["periods"][0]["run_id"]

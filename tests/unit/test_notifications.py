@@ -208,6 +208,7 @@ def test_who_is_no_member_any_more_is_told_nothing():
     assert told(event(payer="acme"), subscriptions=[subscription(principal="jo@example.com")]) == ([], 1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=30))
 def test_a_storm_of_the_same_events_is_told_once_each(causes):
     addresses, _ = told(*(event("budget", cause) for cause in causes), subscriptions=[subscription()])

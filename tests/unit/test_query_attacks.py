@@ -136,6 +136,7 @@ def test_what_would_fill_the_machine_is_stopped(folder, name):
     assert type(caught.value) is kind
 
 
+@pytest.mark.slow
 def test_a_function_that_never_looks_up_is_ended_all_the_same(folder):
     """DuckDB can't interrupt the making of one text; the process ends itself two seconds later."""
     limits = QueryLimits(timeout_seconds=0.2, memory_bytes=8 << 30, threads=1)

@@ -143,6 +143,7 @@ def test_an_adjustment_says_why():
 FEES = {"recurring": [{"recurring_id": "support", "account_id": "acme", "description": "Support", "amount": "30"}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("period", "why"), [("2026-09", "files around it have none"), ("2026-08", "no file has any")])
 def test_a_month_without_usage_is_billed_for_its_fees(period, why, tmp_path):
     shop = make_workspace(tmp_path, book=FEES)

@@ -355,6 +355,7 @@ def taken_off(billed, source_id):
     return dict(rows.group_by("invoice_id").agg(pl.col("amount").sum()).sort("invoice_id").iter_rows())
 
 
+@pytest.mark.slow
 def test_default_demo_shows_each_kind_of_agreement(billed):
     """A whole percent, a part of a month, an amount, a promise that is kept and one that is not, credits, fees."""
     assert set(taken_off(billed, "lumen-desk-2026")) == {"2026-09-acc-lumen-EUR", "2026-10-acc-lumen-EUR"}

@@ -243,8 +243,8 @@ def row_counts(summary):
     return {name.removeprefix("rows_"): count for name, count in summary.facts.items() if name.startswith("rows_")}
 
 
-LONG = {"a-year-with-a-price-rise"}
-"""Scenarios of many months."""
+LONG = {name for name in NAMES if len(list((SCENARIOS / name / "expected").iterdir())) > 1}
+"""Scenarios of several months."""
 
 
 @pytest.mark.parametrize(

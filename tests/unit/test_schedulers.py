@@ -18,6 +18,8 @@ from ratemill.integrations.steps import STEPS, due_period
 from ratemill.io.lock import hold_lock, read_holder
 from workspaces import PERIOD, SOURCE_ROOT, make_workspace
 
+pytestmark = pytest.mark.slow  # each test starts processes of its own
+
 RATEMILL = (sys.executable, "-m", "ratemill")
 
 

@@ -267,6 +267,7 @@ def test_what_becomes_of_a_webhook_in_trouble(hooks, answer, result, tries, word
     assert words in outcome.error
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_is_not_waited_for(hooks):
     hooks.answers = ["drip"]
     outcome = hook_to(hooks)

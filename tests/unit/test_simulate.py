@@ -89,6 +89,7 @@ def effect_of(summary):
 # ---------------------------------------------------------------------------------------------------------- by hand
 
 
+@pytest.mark.slow
 def test_storage_five_percent_dearer(shop):
     """0.0744 becomes 0.07812: the disk is 2.52, less the 0.52 that is left of the credit 2.00, and 0.38 tax."""
     summary = simulated(shop, "--raise", "storage=5%")
@@ -163,6 +164,7 @@ def test_the_same_book_makes_no_difference(shop):
     assert summary["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_cheaper_price_makes_a_winner(shop):
     """Acme 24 × 0.05 + 1.20, less 10 %, is 2.16, with tax 2.59; and the table for people says so."""
     summary = simulated(shop, "--raise", "vm=-50%", "--raise", "storage=5%")

@@ -20,6 +20,8 @@ from ratemill.io.query import QueryLimits, run_query
 from ratemill.resources import sql
 from ratemill.workspace import find_workspace
 
+pytestmark = pytest.mark.slow  # each test starts processes of its own
+
 CTRL_C, CTRL_D, ENTER, UP = "\x03", "\x04", "\r", "\x1b[A"
 
 

@@ -388,6 +388,7 @@ def convert(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_libreoffice_computes_the_same_totals(convert, tmp_path):
     of = september()
     data = build_workbook(source(of, previous_invoices=of.invoices)).data
@@ -400,6 +401,7 @@ def test_libreoffice_computes_the_same_totals(convert, tmp_path):
     assert not [value for value in cells if isinstance(value, str) and value.startswith(("#", "Err:"))]
 
 
+@pytest.mark.slow
 def test_libreoffice_sees_a_change_in_a_copy(convert, tmp_path):
     """The totals are alive: whoever changes a line in a copy finds the sheet red."""
     book = opened(build_workbook(source(september())).data)
