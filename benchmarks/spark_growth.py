@@ -6,15 +6,19 @@ Needs the extra spark, and Java 17 or later.
 
     python benchmarks/spark_growth.py FOLDER --resources 3000 30000 [--workers 2] [--keep]
 
-FOLDER gets a workspace for each number of resources (850 usage records each, in a month of the demo).
+FOLDER gets a workspace for each number of resources (850 usage records each, in a month of the demo). Every figure is
+printed when it is there. With --keep, what an earlier call of the same sizes left in FOLDER is used again: usage files,
+and the figures of the one machine, so that a cluster that failed can be tried again by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,13 +26,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psutil
 import pyspark
 
 from ratemill.errors import TemporaryError
+from ratemill.io.atomic import write_file
 from ratemill.period import BillingPeriod
 from ratemill.samples.demo import write_demo
 
@@ -47,17 +52,17 @@ def main() -> None:
     parser.add_argument("--resources", type=int, nargs="+", default=[3000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="2GB", help="of the machine's run, and of each task")
-    parser.add_argument("--keep", action="store_true", help="use usage files that are there")
+    parser.add_argument("--keep", action="store_true", help="use files and figures of one machine that are there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     for resources in options.resources:
         workspace = usage_of(options.folder / f"demo-{resources}", resources, keep=options.keep)
         rows = pl.scan_parquet(workspace / "usage" / "*.parquet").select(pl.len()).collect(engine="streaming").item()
         tell(f"{rows:,} usage records")
-        configure(workspace, options.memory, "")
-        alone = run(workspace, "one machine", [])
+        alone = one_machine(workspace, options.memory, keep=options.keep)
         with cluster(options.folder / "cluster", options.workers) as (master, workers):
             configure(workspace, options.memory, master)
-            spread = run(workspace, f"{options.workers} workers", workers)
+            spread = run(workspace, f"{options.workers} workers", workers, [])
         if spread != alone:
             sys.exit("the charges differ")
         tell("the same charges, byte for byte\n")
@@ -65,11 +70,27 @@ def main() -> None:
 
 def usage_of(workspace: Path, resources: int, *, keep: bool) -> Path:
     """A workspace with a month of demo usage."""
-    if not (keep and workspace.is_dir()):
+    written_last = workspace / "ratemill.toml.demo"
+    if not (keep and written_last.is_file()):
         shutil.rmtree(workspace, ignore_errors=True)
         write_demo(workspace, resources=resources, months=1, until=PERIOD)
-        shutil.copy(workspace / "ratemill.toml", workspace / "ratemill.toml.demo")
+        write_file(written_last, (workspace / "ratemill.toml").read_bytes())
     return workspace
+
+
+def one_machine(workspace: Path, memory: str, *, keep: bool) -> dict[str, str]:
+    """The hashes of the charges that this machine makes, or has made."""
+    made = workspace / f"one-machine-{memory}.json"
+    if keep and made.is_file():
+        known: dict[str, Any] = json.loads(made.read_text(encoding="utf-8"))
+        for line in known["told"]:
+            tell(f"{line} (measured before)")
+        return dict(known["charges"])
+    configure(workspace, memory, "")
+    told: list[str] = []
+    charges = run(workspace, "one machine", [], told)
+    write_file(made, json.dumps({"told": told, "charges": charges}).encode())
+    return charges
 
 
 def configure(workspace: Path, memory: str, master: str) -> None:
@@ -84,27 +105,37 @@ def configure(workspace: Path, memory: str, master: str) -> None:
     (workspace / "ratemill.toml").write_text(text + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run(workspace: Path, name: str, workers: list[psutil.Process]) -> dict[str, str]:
-    """Load and rate from nothing; the hashes of the charges."""
+def run(workspace: Path, name: str, workers: list[psutil.Process], told: list[str]) -> dict[str, str]:
+    """Load and rate from nothing; the hashes of the charges. Figures go to ``told`` as well."""
     for folder in ("state", "out", "published"):
         shutil.rmtree(workspace / folder, ignore_errors=True)
     for command in STEPS:
         arguments = [sys.executable, "-m", "ratemill", *command, "--workspace", str(workspace)]
         started = time.monotonic()
-        with subprocess.Popen(  # noqa: S603 - our own command
-            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as process:
+        with started_process(arguments) as process:
             watch = Watch(psutil.Process(process.pid), workers)
-            told = process.communicate()[1].decode()
+            complaint = process.communicate()[1].decode()
         seconds, (own, theirs) = time.monotonic() - started, watch.stop()
-        if process.returncode:
-            raise TemporaryError(f"{name}: {told}")
-        tell(
+        told.append(
             f"  {name:12} {command[0]:5} {seconds:8.1f} s, {watch.cpu_seconds:8.1f} s of processors; most memory at"
             f" once {(own + theirs) / 1e6:7,.0f} MB: driver {own / 1e6:7,.0f} MB, workers {theirs / 1e6:7,.0f} MB"
         )
+        tell(told[-1] + (f"; failed with {process.returncode}" if process.returncode else ""))
+        if process.returncode:
+            sys.exit(f"{name}: {complaint}")
     charges = sorted((workspace / "state" / "charges").rglob("*.parquet"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in charges}
+
+
+@contextmanager
+def started_process(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block, however that ends."""
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:  # noqa: S603 - ours
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
 
 
 class Watch(threading.Thread):

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 BUCKETS = 1 << 16
 """Buckets are numbered from 0; a task takes a range of them, so their number says nothing about that of tasks."""
 _MANIFEST = "manifest.json"
-_ROW_GROUP = 100_000
-"""A task reads whole groups: smaller ones leave less that it has no use for."""
+_GROUPS = 64
+_LEAST_ROWS_OF_GROUP, _MOST_ROWS_OF_GROUP = 5_000, 100_000
+"""A task reads whole groups of every file: there are as many in one of an hour as in one of a day, so that thousands of
+small files are not read whole by every task."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,12 @@ class DeliveryWriter:
 
     def finish(self) -> None:
         """Write the files."""
+        group = min(max(self._tally.rows_accepted // _GROUPS, _LEAST_ROWS_OF_GROUP), _MOST_ROWS_OF_GROUP)
         for query, path in (
             ("SELECT * FROM rows ORDER BY bucket, series_key, usage_start, row_number", self._delivery.rows),
             ("SELECT DISTINCT * FROM series", self._delivery.series),
         ):
-            self._connection.sql(query).write_parquet(str(path), compression="zstd", row_group_size=_ROW_GROUP)
+            self._connection.sql(query).write_parquet(str(path), compression="zstd", row_group_size=group)
         pl.concat(self._rejects).write_parquet(self._delivery.rejects)
         manifest = {"rows": vars(self._tally), "has_ids": self._has_ids, "fetched": self._fetched}
         (self._delivery.folder / _MANIFEST).write_text(json.dumps(manifest, default=str), encoding="utf-8")

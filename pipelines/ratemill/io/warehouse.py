@@ -507,13 +507,18 @@ class Warehouse:
         self.insert_from("raw", _STORED_USAGE, sql("shared/usage_of_buckets"), part)
 
     def take_duplicates(self, path: Path) -> None:
-        """Take what is known of duplicates from a file."""
-        self.insert_from("raw", USAGE_DUPLICATES, "SELECT * FROM read_parquet($path)", {"path": glob_escape(str(path))})
+        """Take what is known of duplicates among the rows that are here from a file."""
+        self._take(USAGE_DUPLICATES, path, "SEMI JOIN raw.usage USING (file_id, row_number)")
 
     def take_files(self, *, series: Path, files: Path, pending: Path) -> None:
-        """Take what a search for duplicates needs besides rows."""
-        for table, path in ((_SERIES, series), (USAGE_FILES, files), (_PENDING, pending)):
-            self.insert_from("raw", table, "SELECT * FROM read_parquet($path)", {"path": glob_escape(str(path))})
+        """Take what a search for duplicates among the rows that are here needs besides them."""
+        self._take(_SERIES, series, "SEMI JOIN raw.usage USING (series_id)")
+        self._take(USAGE_FILES, files)
+        self._take(_PENDING, pending)
+
+    def _take(self, table: Table, path: Path, of_what: str = "") -> None:
+        query = f"SELECT * FROM read_parquet($path) AS taken {of_what}"
+        self.insert_from("raw", table, query, {"path": glob_escape(str(path))})
 
     def stored_files(self) -> pl.DataFrame:
         """file_id, rows, sha256, settings_sha256: files whose rows lie in this warehouse although usage is shared."""
@@ -863,10 +868,10 @@ class Warehouse:
             parameters or {},
         )
 
-    def write_parquet(self, query: str, path: Path) -> None:
+    def write_parquet(self, query: str, path: Path, *, rows_of_group: int = _ROWS_OF_GROUP) -> None:
         """Write what a query without parameters finds to a file, however much it is."""
         with translate_os_errors(f"writing {path}"):
-            self._connection.sql(query).write_parquet(str(path), compression="zstd", row_group_size=_ROWS_OF_GROUP)
+            self._connection.sql(query).write_parquet(str(path), compression="zstd", row_group_size=rows_of_group)
 
     @contextmanager
     def _lent(self, **frames: pl.DataFrame) -> Iterator[None]:
