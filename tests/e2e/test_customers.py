@@ -84,6 +84,18 @@ def test_a_redeemed_coupon_lowers_the_next_draft_once(shop):
     assert shop.command("verify", "--period", "2026-10").code == ExitCode.DONE
 
 
+def test_nobody_finds_a_coupon_by_trying(shop):
+    """Codes are made up by people: whoever may try as many as other requests finds one."""
+    with serving(shop) as api:
+        api.now = OCTOBER
+        acme, globex = (api.client(organization=name, role="billing_manager") for name in ("acme", "globex"))
+        tried = [redeem(acme, f"SPRING-{2000 + number}") for number in range(22)]
+        assert [answer.status_code for answer in tried] == [404] * 20 + [429] * 2
+        assert int(tried[-1].headers["retry-after"]) > 60
+        assert redeem(acme, "SPRING-2026").status_code == 429
+        assert redeem(globex, "SPRING-2026", GLOBEX).status_code == 200
+
+
 def test_a_budget_made_through_the_api_is_told_by_mail_and_webhook(shop):
     with MailServer() as mail, HookServer() as hooks:
         shop.write_config({

@@ -11,8 +11,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from api import serving
+from api import NOON, serving
 from members import make_customers
+from ratemill.api import accesses
+from ratemill.api.store import Store
 from ratemill.errors import ExitCode
 from workspaces import PERIOD, run_here
 
@@ -369,6 +371,33 @@ def test_accesses_are_kept_with_who_what_and_how_it_ended(shop):
     ]
     used = api.core.store.rows("SELECT last_used_at FROM keys WHERE access_key = :it", {"it": key.key.access_key})
     assert used[0]["last_used_at"].startswith("2026-11-03T12:00")
+
+
+def test_a_path_can_forge_no_line_of_the_log(api, caplog):
+    caplog.set_level("INFO", "ratemill")
+    api.client_of(None).get("/v1/%0A2026-11-03T12:00:00Z%20all%20is%20well%1B[2J")
+    noted = [record.path for record in caplog.records if record.getMessage() == "answered"]
+    assert noted == ["/v1/%0A2026-11-03T12:00:00Z%20all%20is%20well%1B%5B2J"]
+
+
+def test_strangers_push_no_access_of_a_key_out_of_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(accesses, "_KEPT_STRANGERS", 3)
+    store = Store(tmp_path / "api.sqlite")
+    log = accesses.AccessLog(store, now=lambda: NOON)
+    log.start()
+    for access_key in ("SCWKESTREL", *[None] * 50):
+        log.note(accesses.Access(NOON.isoformat(), "r", access_key, "127.0.0.1", "GET", "/v1/charges", 200, 1))
+    log.stop()
+    kept = store.rows("SELECT access_key FROM accesses ORDER BY rowid")
+    store.close()
+    assert [row["access_key"] for row in kept] == ["SCWKESTREL", None, None, None]
+
+
+def test_a_client_makes_no_labels_of_metrics(api):
+    for number in range(5):
+        api.client_of(None).request(f"WORD{number}", "/v1/invoices")
+    assert b"WORD" not in api.core.metrics.text()
+    assert b'method="other"' in api.core.metrics.text()
 
 
 def test_no_secret_is_kept_or_logged(api, shop, caplog):

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from api import serving
 from members import make_customers
+from ratemill.api.page_model import _spelled
 from ratemill.api.sessions import COOKIE
 from ratemill.errors import ExitCode
 from workspaces import PERIOD
@@ -84,7 +85,7 @@ def test_a_wrong_secret_is_told_on_the_form(api, given):
     browser = TestClient(api.app, follow_redirects=False)
     answer = browser.post("/", data={"key": given})
     assert answer.status_code == 401
-    assert "there is no such key" in answer.text
+    assert "There is no such key" in answer.text
     assert "set-cookie" not in answer.headers
 
 
@@ -93,6 +94,15 @@ def test_who_tries_secrets_is_stopped(shop):
         browser = TestClient(api.app)
         codes = [browser.post("/", data={"key": f"wrong-{number}"}).status_code for number in range(5)]
     assert codes == [401, 401, 401, 429, 429]
+
+
+def test_signing_in_counts_as_a_request_of_the_key(shop):
+    with serving(shop, requests_per_minute=3) as api:
+        secret = api.key(organization="kestrel").secret
+        browser = TestClient(api.app, follow_redirects=False)
+        answers = [browser.post("/", data={"key": secret}) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [303, 303, 303, 429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
 
 
 def test_signing_out_ends_the_session_wherever_its_cookie_is(api):
@@ -124,7 +134,7 @@ def test_no_other_site_signs_anybody_in_or_out(api, path, headers):
     browser = signed_in(api, organization="kestrel")
     answer = browser.post(path, data={"key": api.key(organization="marlin").secret}, headers=headers)
     assert answer.status_code == 403
-    assert "this form was sent from another site" in answer.text
+    assert "This form was sent from another site" in answer.text
     assert "Kestrel Group" in browser.get("/").text
 
 
@@ -150,6 +160,28 @@ def test_invoices_are_listed_with_their_numbers(api):
     assert "marlin" not in shown.lower()
 
 
+@pytest.mark.parametrize("path", ["/", "/invoices", "/prices"])
+def test_a_page_says_whose_it_is(api, path):
+    """It may be printed or passed on, without the line that says who is signed in."""
+    (kicker,) = re.findall(r'<p class="kicker">(.*?)</p>', signed_in(api, organization="kestrel").get(path).text)
+    assert "Kestrel Group" in kicker
+
+
+def test_what_prepaid_credits_pay_is_not_to_be_paid_again(api):
+    browser, client = signed_in(api, organization="marlin"), api.client(organization="marlin")
+    (invoice,) = client.get("/v1/invoices").json()["items"]
+    assert invoice["due"] != invoice["total"]
+    assert f"to pay {invoice['due']['amount']}" in text_of(browser.get("/invoices"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [("1000000 Tokens", "1,000,000 Tokens"), ("Hours", "Hours"), ("Gigabyte Hours", "Gigabyte Hours")],
+)
+def test_units_are_spelled_for_people(unit, shown):
+    assert _spelled(unit) == shown
+
+
 def test_prices_are_those_of_today(api):
     shown = text_of(signed_in(api, organization="kestrel").get("/prices"))
     assert "In EUR" in shown
@@ -173,9 +205,9 @@ def test_nobody_sees_anything_of_others(api, path):
     ("path", "status", "words"),
     [
         ("/?period=2026-13", 422, "period"),
-        ("/?customer=marlin", 404, "there is no customer &#39;marlin&#39; that this key may see"),
-        (f"/invoices/{PERIOD}-marlin-EUR/pdf", 404, "there is no invoice"),
-        (f"/invoices/{PERIOD}-kestrel-EUR/pdf", 404, "there is no document"),
+        ("/?customer=marlin", 404, "There is no customer &#39;marlin&#39; that this key may see"),
+        (f"/invoices/{PERIOD}-marlin-EUR/pdf", 404, "There is no invoice"),
+        (f"/invoices/{PERIOD}-kestrel-EUR/pdf", 404, "There is no document"),
         ("/?period=1999-01", 200, "Nothing was billed in this month"),
     ],
 )

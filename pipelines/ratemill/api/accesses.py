@@ -28,6 +28,8 @@ _WAITING = 50_000
 """Rows that wait for the disk; when it is stuck, requests wait for it rather than going by unseen."""
 _KEPT_DAYS = 90
 _KEPT_ROWS = 1_000_000
+_KEPT_STRANGERS = 100_000
+"""Of those, rows of requests without a key that holds: whoever has none must not push out the others."""
 _BATCH = 5_000
 _TIDY_ROWS = 10_000
 """Rows after which old ones are looked for again."""
@@ -114,5 +116,11 @@ class AccessLog:
         oldest = (self._now() - timedelta(days=_KEPT_DAYS)).isoformat(timespec="milliseconds")
         self._store.write("DELETE FROM accesses WHERE at < :oldest", {"oldest": oldest})
         self._store.write(
-            "DELETE FROM accesses WHERE rowid <= (SELECT max(rowid) - :kept FROM accesses)", {"kept": _KEPT_ROWS}
+            "DELETE FROM accesses WHERE access_key IS NULL AND rowid <= (SELECT rowid FROM accesses"
+            " WHERE access_key IS NULL ORDER BY rowid DESC LIMIT 1 OFFSET :kept)",
+            {"kept": _KEPT_STRANGERS},
+        )
+        self._store.write(
+            "DELETE FROM accesses WHERE rowid <= (SELECT rowid FROM accesses ORDER BY rowid DESC LIMIT 1 OFFSET :kept)",
+            {"kept": _KEPT_ROWS},
         )

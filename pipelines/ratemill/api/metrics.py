@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -22,7 +23,12 @@ class Metrics:
         self.under_way = Gauge("ratemill_api_requests_under_way", "Requests being answered", registry=self._registry)
 
     def count(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer; ``route`` is the pattern of the path, never the path: ids are no labels."""
+        """Count an answer.
+
+        ``route`` is the pattern of the path, never the path, and of methods only those that there are get a label of
+        their own: each new label takes memory for good, and a client may send any word as its method.
+        """
+        method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 

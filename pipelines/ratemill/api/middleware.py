@@ -9,6 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -36,6 +37,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
@@ -72,7 +74,7 @@ class Guard:
             try:
                 await self._answer(scope, receive, sender)
             except Exception:
-                LOG.exception("%s %s failed, request %s", scope["method"], scope["path"], facts.request_id)
+                LOG.exception("%s %s failed, request %s", scope["method"], _noted_path(scope), facts.request_id)
                 if facts.is_answered:
                     raise  # half an answer is out: the connection is cut, so that nobody takes it for whole
                 detail = f"an error of ours; tell us the request id {facts.request_id}"
@@ -109,8 +111,8 @@ class Guard:
                 request_id=facts.request_id,
                 access_key=facts.principal.key_id if facts.principal is not None else None,
                 address=client[0] if client else "unknown",
-                method=scope["method"],
-                path=scope["path"][:1024],
+                method=scope["method"][:16],
+                path=_noted_path(scope),
                 status=facts.status,
                 milliseconds=round(seconds * 1000),
             )
@@ -179,6 +181,11 @@ class _Limited:
             if self._bytes > MOST_BODY_BYTES:
                 raise HTTPException(413, _too_large().detail)  # which FastAPI lets pass while it reads a body
         return message
+
+
+def _noted_path(scope: Scope) -> str:
+    """The path as it was sent, percent-encoded: decoded, it may hold line ends, and forge lines of the log."""
+    return quote(scope.get("raw_path") or scope["path"].encode(), safe="/%:@!$&'()*+,;=~")[:1024]
 
 
 def _length(scope: Scope) -> int:

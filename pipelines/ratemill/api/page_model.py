@@ -45,6 +45,13 @@ class Frame:
     """The chosen one; empty: all of them."""
     sees_invoices: bool
 
+    @property
+    def whose(self) -> str:
+        """Whose figures are shown: a page that is printed or passed on has to say so."""
+        if self.customer or len(self.customers) == 1:
+            return dict(self.customers)[self.customer or self.customers[0][0]]
+        return f"{len(self.customers)} customers"
+
 
 @dataclass(frozen=True)
 class Legend:
@@ -120,9 +127,9 @@ class Bill:
     """An invoice in the list."""
 
     invoice_id: str
-    name: str
+    number: str
+    """Empty: a draft."""
     document: str
-    status: str
     customer: str
     month: date
     issue_date: date | None
@@ -355,9 +362,8 @@ def bills_of(snapshot: Snapshot, frame: Frame) -> tuple[Bill, ...]:
     return tuple(
         Bill(
             invoice_id=row["invoice_id"],
-            name=row["number"] or row["invoice_id"],
+            number=row["number"] or "",
             document={"invoice": "Invoice", "credit_note": "Credit note"}[row["document"]],
-            status=row["status"],
             customer=names.get(row["billing_account_id"], row["billing_account_id"]),
             month=BillingPeriod.parse(row["period"]).first_day,
             issue_date=row["issue_date"],
@@ -409,7 +415,7 @@ def _offer(row: dict[str, Any], sku: dict[str, Any], zone: ZoneInfo) -> Offer:
     return Offer(
         sku_id=sku["sku_id"],
         name=sku["name"],
-        unit=sku["pricing_unit"],
+        unit=_spelled(sku["pricing_unit"]),
         region=version["region"] or "",
         price_list=version["price_list"],
         tiers=tuple((tier["up_to"], tier["unit_price"], tier["flat_fee"]) for tier in row["tiers"]),
@@ -418,3 +424,9 @@ def _offer(row: dict[str, Any], sku: dict[str, Any], zone: ZoneInfo) -> Offer:
         last_day=(ends.astimezone(zone) - timedelta(microseconds=1)).date() if ends else None,
         conditions=tuple([version["window"]] if version["window"] else []) + tuple(conditions),
     )
+
+
+def _spelled(unit: str) -> str:
+    """A unit as people read it: ``1000000 Tokens`` is 1,000,000 Tokens."""
+    size, space, name = unit.partition(" ")
+    return f"{int(size):,}{space}{name}" if size.isdecimal() and size.isascii() else unit

@@ -82,8 +82,9 @@ async def sign_in(request: Request) -> Response:
     core: Core = request.app.state.core
     try:
         principal = await run_in_threadpool(core.keys.prove, secret, address_of(request))
+        core.limits.count_request(principal)
     except Problem as problem:
-        return _page(request, "sign_in", problem.status, wrong=problem.detail)
+        return _page(request, "sign_in", problem.status, wrong=problem.detail, headers=problem.headers)
     request.scope["ratemill"].principal = principal
     token = await run_in_threadpool(core.sessions.start, principal)
     answer = RedirectResponse("/", _SEE_OTHER)

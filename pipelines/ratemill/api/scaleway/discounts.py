@@ -170,10 +170,12 @@ def redeem_coupon(request: Request, asked: Asked, known: Known) -> Response:
     asked.refuse()
     core: Core = request.app.state.core
     account = known.managed_organization(uuid or "", resource="discount", action="write")
+    core.limits.refuse_after_wrong_coupons(account)
     time_zone = core.workspace.config.period.time_zone
     coupons = read_tables(core.workspace.book, (COUPONS,), time_zone=time_zone)["coupons"]
     coupon = coupon_of(code or "", coupons.iter_rows(named=True))
     if coupon is None or coupon["account_id"] not in (None, account):
+        core.limits.count_wrong_coupon(account)
         raise not_found("coupon", "code")
     now = core.now()
     if (coupon["valid_from"] and now < coupon["valid_from"]) or (coupon["valid_to"] and now >= coupon["valid_to"]):
