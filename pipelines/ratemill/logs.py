@@ -1,6 +1,8 @@
 """Log lines on stderr: one sentence for people, or one JSON object per line for machines. Times are UTC.
 
 Modules log with ``logging.getLogger(__name__)`` and pass figures as ``extra={"step": "load", "rows": 720000}``.
+Who watches on a terminal has bars: there, lines have no time and no figures, and those with :data:`UNWATCHED` are left
+out.
 """
 
 from __future__ import annotations
@@ -25,18 +27,30 @@ FIELDS = (
 )  # fmt: skip
 """What ``extra`` may carry into a line; anything else stays out."""
 
+UNWATCHED = MappingProxyType({"unwatched": True})
+"""As ``extra``: this line is for whoever reads the log later, and for nobody who watches."""
+
 _ROOT = "ratemill"
 _WHERE = "_ratemill_where"
 _bound: ContextVar[Mapping[str, object]] = ContextVar("ratemill_log_fields", default=MappingProxyType({}))
 
 
-def configure(log_format: LogFormat = "text", *, level: int = logging.INFO) -> None:
-    """Send the package's log lines to stderr in ``log_format``; calling it again replaces the former setting."""
+def configure(log_format: LogFormat = "text", *, level: int = logging.INFO, watched: bool = False) -> None:
+    """Send the package's log lines to stderr in ``log_format``; calling it again replaces the former setting.
+
+    ``watched``: somebody sees them as they come, on a terminal with bars.
+    """
     logger = logging.getLogger(_ROOT)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     handler = _StderrHandler()
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    if log_format == "json":
+        handler.setFormatter(_JsonFormatter())
+    elif watched:
+        handler.setFormatter(_WatchedFormatter())
+        handler.addFilter(lambda record: not hasattr(record, "unwatched"))
+    else:
+        handler.setFormatter(_TextFormatter())
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
@@ -100,12 +114,17 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class _TextFormatter(logging.Formatter):
+class _WatchedFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         message = " ".join(record.getMessage().splitlines())
+        return f"{level}{message}"
+
+
+class _TextFormatter(_WatchedFormatter):
+    def format(self, record: logging.LogRecord) -> str:
         figures = ", ".join(f"{name} {_figure(value)}" for name, value in fields_of(record).items())
-        return f"{_utc(record)} {level}{message}{f' ({figures})' if figures else ''}"
+        return f"{_utc(record)} {super().format(record)}{f' ({figures})' if figures else ''}"
 
 
 def _figure(value: object) -> str:

@@ -35,6 +35,8 @@ MOST_SLICE_ROWS = 1_000_000
 _USEFUL_SLICE_ROWS = 250_000
 """Reading smaller slices with more processes takes longer than larger ones with fewer."""
 _DOCUMENT_PROCESS = 200_000_000
+_LIMITED_DOCUMENT_PROCESS = 350_000_000
+"""The same where each is stopped for what it takes, libraries included that it shares with others."""
 _CHARGE = 1_600
 """Bytes of a charge while its shard is rated."""
 _SERIES = 1_500
@@ -44,6 +46,10 @@ _MOST_OF_LIMIT = Decimal("0.8")
 """What a run takes when nobody says how much. Of a container's own limit it takes more: nobody else is in there."""
 _SURELY_OF_LIMIT = Decimal("0.9")
 """The kernel counts pages of files and its own buffers against a container as well."""
+
+
+_ADDRESSES = 80_000_000_000
+"""The engine that draws charts reserves between 50 and 70 GB of addresses, and uses next to none of them."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Machine:
     limited_by: str = ""
     """Who sets it, as a message names it."""
     cores: int = 1
+    reserved: int = 0
+    """Bytes that count against the limit without being used: libraries reserve them."""
+    addresses: int | None = None
+    """Addresses that a process may have, used or not; None where there is no limit."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +105,12 @@ class Budget:
         rows = (self.beside - readers * _READER) // (readers * _READ_ROW + _STORED_ROW)
         return max(1, min(MOST_SLICE_ROWS, rows))
 
-    def document_processes(self, wanted: int) -> int:
-        """How many processes may make documents at once; at least one."""
-        return max(1, min(wanted, self.beside // _DOCUMENT_PROCESS))
+    def document_processes(self, wanted: int, *, limited: bool = False) -> int:
+        """How many processes may make documents at once; at least one.
+
+        ``limited``: each gets an equal share of what is beside the database, and is stopped if it takes more.
+        """
+        return max(1, min(wanted, self.beside // (_LIMITED_DOCUMENT_PROCESS if limited else _DOCUMENT_PROCESS)))
 
     def require_series(self, series: int) -> None:
         """Refuse a period with so many series that knowing them all at once does not fit.
@@ -144,20 +157,28 @@ def deal(setting: str, threads: int | None, machine: Machine) -> Budget:
     Raises:
         UsageError: the system leaves less than a run needs.
     """
+    if machine.addresses is not None and machine.addresses < _ADDRESSES:
+        raise UsageError(
+            f"the process's limit (ulimit -v) allows {size_text(machine.addresses)} of addresses, and drawing charts"
+            f" reserves up to {size_text(_ADDRESSES)} that it does not use → lift it (ulimit -v unlimited), and limit"
+            " memory by [engine] memory, the container, or ulimit -d"
+        )
     threads = threads or machine.cores
+    room = None if machine.limit is None else max(0, machine.limit - machine.reserved)
     if not setting:
         share, reason = int(machine.ram * _MOST_OF_RAM), f"half of the machine's {size_text(machine.ram)}"
         if share < SMALLEST <= machine.ram:
             share, reason = SMALLEST, "the least that a run needs"
-        if machine.limit is not None and int(machine.limit * _MOST_OF_LIMIT) < share:
-            share = int(machine.limit * _MOST_OF_LIMIT)
-            reason = f"four fifths of the {size_text(machine.limit)} that {machine.limited_by} allows"
+        if room is not None and int(room * _MOST_OF_LIMIT) < share:
+            share = int(room * _MOST_OF_LIMIT)
+            reason = f"four fifths of the {size_text(room)} that {machine.limited_by} allows{_less(machine)}"
         return _at_least(Budget(share, threads, reason), machine)
     ceiling = parse_size(setting)
-    if machine.limit is not None and machine.limit * _SURELY_OF_LIMIT < ceiling:
-        lowered = int(machine.limit * _SURELY_OF_LIMIT)
+    if room is not None and room * _SURELY_OF_LIMIT < ceiling:
+        lowered = int(room * _SURELY_OF_LIMIT)
         reason = (
-            f'and not the [engine] memory = "{setting}", since {machine.limited_by} allows {size_text(machine.limit)}'
+            f'and not the [engine] memory = "{setting}", since {machine.limited_by} allows'
+            f" {size_text(room)}{_less(machine)}"
         )
         return _at_least(Budget(lowered, threads, reason, lowered=True), machine)
     return Budget(ceiling, threads, "as [engine] memory says")
@@ -166,11 +187,19 @@ def deal(setting: str, threads: int | None, machine: Machine) -> Budget:
 def _at_least(budget: Budget, machine: Machine) -> Budget:
     if budget.ceiling >= SMALLEST:
         return budget
-    limit = f"{machine.limited_by} allows {size_text(machine.limit)}" if machine.limit else "this machine has less"
+    limit = "this machine has less"
+    if machine.limit is not None:
+        room = max(0, machine.limit - machine.reserved)
+        limit = f"{machine.limited_by} allows {size_text(room)}{_less(machine)}"
     raise UsageError(
         f"a run needs at least {size_text(SMALLEST)} of memory, and {limit} → raise that limit to"
-        f" {size_text(int(SMALLEST / _MOST_OF_LIMIT), up=True)} or more"
+        f" {size_text(int(SMALLEST / _MOST_OF_LIMIT) + machine.reserved, up=True)} or more"
     )
+
+
+def _less(machine: Machine) -> str:
+    """What is taken off the limit before it is told, in words."""
+    return f" besides {size_text(machine.reserved)} that libraries reserve" if machine.reserved else ""
 
 
 def parse_size(text: str) -> int:

@@ -20,6 +20,7 @@ from ratemill.io.atomic import remove_leftovers
 from ratemill.io.heartbeat import Heartbeat
 from ratemill.io.lock import hold_lock
 from ratemill.io.warehouse import Warehouse
+from ratemill.logs import UNWATCHED
 from ratemill.observe import Observed, tell_leaving
 from ratemill.progress import SilentProgress
 from ratemill.steps.check import check, refuse_future
@@ -121,7 +122,10 @@ def run(context: Context, periods: Sequence[BillingPeriod]) -> tuple[Loaded, lis
     for period in periods:
         refuse_future(period, context.now)
     budget = context.budget
-    _logger.log(logging.WARNING if budget.lowered else logging.INFO, "%s", budget.told())
+    if budget.lowered:
+        _logger.warning("%s", budget.told())
+    else:
+        _logger.info("%s", budget.told(), extra=UNWATCHED)
     loaded = load(context)
     summaries: list[PeriodSummary] = []
     empty: list[NothingToBillError] = []

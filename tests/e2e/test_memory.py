@@ -35,6 +35,7 @@ pytestmark = [
 ]
 
 MEGABYTE = 1_000_000
+SHIPPED = Path(__file__).parents[2] / "templates" / "report"
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +112,56 @@ def test_the_peak_of_all_processes_stays_below_the_setting_and_no_figure_depends
 def test_the_limit_of_the_process_lowers_the_ceiling_and_the_log_says_so(tmp_path):
     """``ulimit -d``, which every process of the run inherits."""
     shop = make_workspace(tmp_path, config={"engine": {"memory": "8GB"}})
-    limit = 3_000 * MEGABYTE
+    limit = 4_500 * MEGABYTE
     ended = subprocess.run(
         run_words(shop.root), env={**os.environ, "PYTHONPATH": SOURCE_ROOT}, capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)), check=False,
     )  # fmt: skip
     assert ended.returncode == ExitCode.DONE, ended.stderr
-    told = 'warning: memory: at most 2.7 GB for all processes of this run, and not the [engine] memory = "8GB"'
+    told = 'warning: memory: at most 2.1 GB for all processes of this run, and not the [engine] memory = "8GB"'
     assert told in ended.stderr
-    assert "since the process's limit (ulimit -d) allows 3 GB" in ended.stderr
+    assert "since the process's limit (ulimit -d) allows 2.3 GB besides 2.2 GB that libraries reserve" in ended.stderr
+
+
+def test_a_month_is_billed_under_the_smallest_limit_that_is_taken(large, tmp_path):
+    """The whole run under ``ulimit -d``, charts and all: whoever asks for more than it has is ended by the system."""
+    root = tmp_path / "shop"
+    shutil.copytree(large, root, ignore=shutil.ignore_patterns("state", "out", "published"))
+    set_memory(root, "8GB")
+    limit = 3_500 * MEGABYTE
+    ended = subprocess.run(
+        run_words(root), env={**os.environ, "PYTHONPATH": SOURCE_ROOT}, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)), check=False,
+    )  # fmt: skip
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    assert "memory: at most 1.2 GB for all processes of this run" in ended.stderr
+    assert "<svg" in (root / "out" / PERIOD / "reports" / "provider.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("memory", ["1GB", "2GB"])
+def test_templates_of_a_workspace_have_what_the_shipped_ones_need(tmp_path, memory):
+    """Limits of their processes count what is used, and not what libraries reserve."""
+    root = tmp_path / "shop"
+    write_demo(root, resources=100, months=1, until=BillingPeriod.parse(PERIOD))
+    shutil.copytree(SHIPPED, root / "templates" / "report")
+    set_memory(root, memory)
+    ended = subprocess.run(
+        run_words(root), env={**os.environ, "PYTHONPATH": SOURCE_ROOT}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+
+
+def test_a_limit_of_addresses_is_refused_with_what_to_do_instead(tmp_path):
+    """``ulimit -v`` is no limit of memory."""
+    shop = make_workspace(tmp_path)
+    limit = 16_000 * MEGABYTE
+    ended = subprocess.run(
+        run_words(shop.root), env={**os.environ, "PYTHONPATH": SOURCE_ROOT}, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)), check=False,
+    )  # fmt: skip
+    assert ended.returncode == ExitCode.USAGE
+    assert "(ulimit -v) allows 16 GB of addresses" in ended.stderr
+    assert "→ lift it (ulimit -v unlimited), and limit memory by [engine] memory" in ended.stderr
 
 
 def test_a_limit_below_what_a_run_needs_is_refused_at_once(tmp_path):
@@ -130,7 +172,9 @@ def test_a_limit_below_what_a_run_needs_is_refused_at_once(tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)), check=False,
     )  # fmt: skip
     assert ended.returncode == ExitCode.USAGE
-    assert "a run needs at least 1 GB of memory, and the process's limit (ulimit -d) allows 0.9 GB" in ended.stderr
+    assert (
+        "a run needs at least 1 GB of memory, and the process's limit (ulimit -d) allows 0 GB besides" in ended.stderr
+    )
     assert not (shop.root / "state" / "warehouse.duckdb").exists()
 
 

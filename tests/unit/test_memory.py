@@ -70,6 +70,22 @@ def test_a_machine_that_has_too_little_is_refused(setting, ram, limit, words):
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+def test_what_libraries_reserve_is_taken_off_the_limit_that_counts_it():
+    machine = Machine(24 * GB, 5 * GB, "the process's limit (ulimit -d)", 2, reserved=2 * GB)
+    told = "four fifths of the 3 GB that the process's limit (ulimit -d) allows besides 2 GB that libraries reserve"
+    assert deal("", None, machine).told() == f"memory: at most 2.4 GB for all processes of this run, {told}"
+    assert deal("2GB", None, machine).ceiling == 2 * GB
+    assert deal("4GB", None, machine).ceiling == 2_700_000_000
+    with pytest.raises(UsageError, match=r"allows 1 GB besides 2 GB .* raise that limit to 3\.3 GB or more"):
+        deal("", None, Machine(24 * GB, 3 * GB, "the process's limit (ulimit -d)", 2, reserved=2 * GB))
+
+
+def test_a_limit_of_addresses_is_refused_unless_it_leaves_what_charts_reserve():
+    assert deal("4GB", None, Machine(24 * GB, addresses=100 * GB)).ceiling == 4 * GB
+    with pytest.raises(UsageError, match=r"ulimit -v\) allows 16 GB of addresses"):
+        deal("4GB", None, Machine(24 * GB, addresses=16 * GB))
+
+
 @pytest.mark.parametrize("ceiling", [SMALLEST, 2 * GB, 4 * GB, 64 * GB])
 @pytest.mark.parametrize("threads", [1, 2, 8, 64])
 def test_the_parts_that_work_at_once_fit_under_the_ceiling(ceiling, threads):
@@ -78,6 +94,7 @@ def test_the_parts_that_work_at_once_fit_under_the_ceiling(ceiling, threads):
     assert 1 <= budget.database_threads <= threads
     assert 1 <= budget.readers(threads) <= threads
     assert 1 <= budget.document_processes(threads) <= threads
+    assert budget.beside // budget.document_processes(threads, limited=True) >= 350_000_000  # shipped templates: 330
     assert 50_000 <= budget.slice_rows(budget.readers(threads)) <= 1_000_000
 
 

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ratemill.resources import sql
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -114,13 +116,7 @@ class AccessLog:
 
     def _tidy(self) -> None:
         oldest = (self._now() - timedelta(days=_KEPT_DAYS)).isoformat(timespec="milliseconds")
-        self._store.write("DELETE FROM accesses WHERE at < :oldest", {"oldest": oldest})
         self._store.write(
-            "DELETE FROM accesses WHERE access_key IS NULL AND rowid <= (SELECT rowid FROM accesses"
-            " WHERE access_key IS NULL ORDER BY rowid DESC LIMIT 1 OFFSET :kept)",
-            {"kept": _KEPT_STRANGERS},
-        )
-        self._store.write(
-            "DELETE FROM accesses WHERE rowid <= (SELECT rowid FROM accesses ORDER BY rowid DESC LIMIT 1 OFFSET :kept)",
-            {"kept": _KEPT_ROWS},
+            sql("api/store/statements/forget_accesses"),
+            {"oldest": oldest, "kept": _KEPT_ROWS, "kept_without_key": _KEPT_STRANGERS},
         )

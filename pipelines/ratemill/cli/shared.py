@@ -147,7 +147,8 @@ def working(
 
 def set_up_logging(*, log_format: logs.LogFormat = "text", quiet: bool = False) -> None:
     """Log to stderr as the options say."""
-    logs.configure(log_format, level=logging.WARNING if quiet else logging.INFO)
+    level = logging.WARNING if quiet else logging.INFO
+    logs.configure(log_format, level=level, watched=sys.stderr.isatty())
 
 
 def read_periods(text: str, *, now: datetime | None = None) -> list[BillingPeriod]:

@@ -16,6 +16,8 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
+from ratemill.documents.guard import DATA_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
@@ -26,6 +28,14 @@ SERIES_COLOURS = ("#0b5c6b", "#c27a1a", "#5b6fb0", "#7a9e3d", "#a3497a", "#7d879
 _WIDTH, _HEIGHT = 880, 230
 _PADDING = {"left": 62, "right": 8, "top": 30, "bottom": 42}
 _LABELLED_DAYS = (1, 5, 10, 15, 20, 25, 30)
+_RESERVED = 600_000_000
+"""Bytes of writable memory that the engine behind the drawings reserves with the first one, and never touches."""
+
+
+@cache
+def _draws() -> None:
+    """Say, once and before the first drawing, what is reserved with it."""
+    DATA_LIMIT.reserve(_RESERVED)
 
 
 def stacked_days(series: Sequence[Sequence[Decimal]], *, unit: str, month: str, description: str) -> Markup:
@@ -51,15 +61,13 @@ def stacked_days(series: Sequence[Sequence[Decimal]], *, unit: str, month: str, 
     ]
     spec = _stacked_days_spec(max(days, default=31), unit, month)
     source, *derived = spec["data"]
-    svg = vl_convert.vega_to_svg({**spec, "data": [{**source, "values": points}, *derived]})
-    return _accessible(svg, description)
+    return _accessible(_drawn({**spec, "data": [{**source, "values": points}, *derived]}), description)
 
 
 @cache
 def _stacked_days_spec(days: int, unit: str, month: str) -> dict[str, Any]:
     """The chart without its data, compiled once: declaring and compiling takes longer than drawing."""
-    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(_stacked_days_chart(days, unit, month))
-    return compiled
+    return _compiled(_stacked_days_chart(days, unit, month))
 
 
 def _stacked_days_chart(days: int, unit: str, month: str) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def signed_bars(values: Sequence[Decimal], *, unit: str, title: str, description
         if value
     ]
     source, *derived = spec["data"]
-    return _accessible(vl_convert.vega_to_svg({**spec, "data": [{**source, "values": points}, *derived]}), description)
+    return _accessible(_drawn({**spec, "data": [{**source, "values": points}, *derived]}), description)
 
 
 @cache
@@ -164,8 +172,19 @@ def _signed_bars_spec(bars: int, unit: str, title: str) -> dict[str, Any]:
         },
         "legend": None,
     }
-    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(spec)
+    return _compiled(spec)
+
+
+def _compiled(chart: dict[str, Any]) -> dict[str, Any]:
+    _draws()
+    compiled: dict[str, Any] = vl_convert.vegalite_to_vega(chart)
     return compiled
+
+
+def _drawn(spec: dict[str, Any]) -> str:
+    _draws()
+    svg: str = vl_convert.vega_to_svg(spec)
+    return svg
 
 
 _ROLES_OF_PARTS = re.compile(r' (?:role="graphics-\w+"|aria-roledescription="[^"]*")')

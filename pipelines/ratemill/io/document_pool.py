@@ -40,6 +40,8 @@ _LOOK_EVERY_SECONDS = 0.1
 _GRACE_SECONDS = 2.0
 """How long a process may be over its time before it is killed: it stops by itself where it can, and knows the line."""
 _WALL_PER_CPU = 10
+_WANT_OF_MEMORY = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGTRAP}
+"""How a process ends that the system ends, and how the engine that draws charts ends where it gets no memory."""
 _WAITING_PER_PROCESS = 2
 
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG")
@@ -281,7 +283,7 @@ class _Process:
         if code == -signal.SIGABRT and budget is not None:  # how typst ends for want of memory
             return UsageError(f"template {self._template or 'of this workspace'}: {too_large(budget.memory_bytes)}")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if code in {-signal.SIGKILL, -signal.SIGTERM}:
+        if code in _WANT_OF_MEMORY:
             return TemporaryError(
                 f"a process that made documents{template} was ended by {how}, most likely for want of memory; nothing"
                 " was written → run again, with a smaller [engine] threads where memory is short"

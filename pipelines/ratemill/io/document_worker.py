@@ -19,7 +19,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ratemill.documents.guard import Guard, LimitError, out_of_time, too_large
+from ratemill.documents.guard import DATA_LIMIT, Guard, LimitError, out_of_time, too_large
 from ratemill.errors import RatemillError, UsageError
 from ratemill.io.machine import be_first_to_go
 
@@ -94,9 +94,7 @@ class _Worker:
     def _limit(self, budget: Budget) -> None:
         self._guard.max_characters = budget.characters
         # Writable memory, not addresses: drawing charts reserves gigabytes of addresses that it never touches.
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        with suppress(ValueError, OSError):  # a system without it: the process that started this one looks as well
-            resource.setrlimit(resource.RLIMIT_DATA, (budget.memory_bytes, most))
+        DATA_LIMIT.allow(budget.memory_bytes)
         # Should the run be killed meanwhile, nobody else would end a loop inside a library.
         used, (_, most) = time.process_time(), resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (int(used + budget.cpu_seconds + _GRACE_SECONDS), most))

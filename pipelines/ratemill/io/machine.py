@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 1 << 60
 """Version 1 of control groups writes a number about so large where there is no limit."""
+_RESERVED = 2_200_000_000
+"""What counts as data of a run's process though nothing is in it: what the engines reserve at their start (1.1 GB, and
+0.5 GB by the one that draws charts), stacks of threads, and what allocators keep in hand."""
 _FIRST_TO_GO = 500
 """Of 1,000: how much of all memory a process is taken to use more than it does."""
 
@@ -34,19 +37,25 @@ def budget_of(engine: Engine) -> Budget:
 
 def this_machine(root: Path = Path("/")) -> Machine:
     """The machine as ``root`` (``/proc`` and ``/sys`` below it) and the limits of this process describe it."""
-    found = [
-        *((size, "the container (its control group)") for size in _group_limits(root)),
-        *((size, f"the process's limit (ulimit -{letter})") for size, letter in _process_limits()),
-    ]
-    limit, limited_by = min(found, default=(None, ""), key=lambda pair: pair[0] or 0)
-    return Machine(psutil.virtual_memory().total, limit, limited_by, os.cpu_count() or 1)
+    found = [(size, "the container (its control group)", 0) for size in _group_limits(root)]
+    data = _process_limit(resource.RLIMIT_DATA)
+    if data is not None:
+        found.append((data, "the process's limit (ulimit -d)", _RESERVED))
+    nearest: tuple[int | None, str, int] = min(found, default=(None, "", 0), key=lambda one: one[0] - one[2])
+    limit, limited_by, reserved = nearest
+    return Machine(
+        psutil.virtual_memory().total,
+        limit,
+        limited_by,
+        os.cpu_count() or 1,
+        reserved=reserved,
+        addresses=_process_limit(resource.RLIMIT_AS),
+    )
 
 
-def _process_limits() -> Iterator[tuple[int, str]]:
-    for kind, letter in ((resource.RLIMIT_AS, "v"), (resource.RLIMIT_DATA, "d")):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            yield soft, letter
+def _process_limit(kind: int) -> int | None:
+    soft, _ = resource.getrlimit(kind)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _group_limits(root: Path) -> Iterator[int]:

@@ -40,10 +40,11 @@ def made(context: Context, maker: Maker[JobT], jobs: Iterable[JobT], *, seconds:
     """
     budget = context.budget
     cores = context.config.engine.threads or min(budget.threads, _MOST_PROCESSES)
-    useful = min(budget.document_processes(cores), int(seconds / _SECONDS_PER_PROCESS))
+    limited = has_own_templates(context)
+    useful = min(budget.document_processes(cores, limited=limited), int(seconds / _SECONDS_PER_PROCESS))
     processes = 0 if useful <= 1 else useful
     limits = None
-    if has_own_templates(context):
+    if limited:
         usual = Limits()
         limits = replace(usual, memory_bytes=min(usual.memory_bytes, budget.beside // max(processes, 1)))
     return make_documents(maker, jobs, processes=processes, limits=limits)
