@@ -60,8 +60,8 @@ def test_shards_hold_a_payer_s_whole_use_of_a_sku(why, payers, expected, monkeyp
         [(number, payer) for number, group in enumerate(payers) for payer in group],
         schema={"series_id": pl.Int32, "billing_account_id": pl.String},
         orient="row",
-    ).with_columns(sku_id=pl.lit("vm"), account_id="billing_account_id", project_id=pl.lit(None, pl.String))
-    shards = assign_shards(owned, cells_per_series=31, whole_skus={"vm"})
+    ).with_columns(sku_id=pl.lit("vm"), account_id="billing_account_id", project_id=pl.lit(None, pl.String), cells=31)
+    shards = assign_shards(owned, whole_skus={"vm"})
     assert sorted(shards["series_id"]) == list(range(len(payers)))
     found = owned.join(shards, on="series_id").select("billing_account_id", "shard").unique()
     assert dict(found.iter_rows()) == expected, why
@@ -78,16 +78,18 @@ def dealt(monkeypatch, *, most, whole=(), **columns):
             "account_id": list(columns.get("accounts", payers)),
             "project_id": list(columns["projects"]) if "projects" in columns else [None] * len(payers),
             "sku_id": list(columns.get("skus", "x" * len(payers))),
+            "cells": columns.get("cells", [30] * len(payers)),
         },
         schema_overrides={"project_id": pl.String},
     )
-    shards = assign_shards(owned, cells_per_series=30, whole_skus=set(whole))
+    shards = assign_shards(owned, whole_skus=set(whole))
     return "".join(map(str, shards.sort("series_id")["shard"]))
 
 
 def test_small_payers_share_a_shard_up_to_its_size(monkeypatch):
     # 90, 180, 210, 240 rows: a shard begins behind each hundred
     assert dealt(monkeypatch, most=100, payers="aaabbbcd", whole="x") == "00011122"
+    assert dealt(monkeypatch, most=100, payers="aaabbbcd", whole="x", cells=[30, 1, 1, 30, 1, 1, 1, 90]) == "00000001"
 
 
 def test_one_payer_who_has_most_rows_is_dealt_over_shards(monkeypatch):

@@ -87,17 +87,21 @@ def plan_metering(
     )
     calendars = make_calendars(known, owners, versions, book.windows, instants, period=period, detail=config.detail)
     owned = own_series(spread_attributes(known, versions.attributes), owners)
-    most_cells = calendars.cells.group_by("calendar_id").len()["len"].max()
+    assigned = known.select("series_id", "account_id", "project_id", "sku_id", "records").join(
+        calendars.assigned, on=["account_id", "project_id", "sku_id"], nulls_equal=True, validate="m:1"
+    )
+    filled = assigned.join(calendars.cells.group_by("calendar_id").len("cells"), on="calendar_id", how="left").select(
+        "series_id", cells=pl.min_horizontal("records", pl.col("cells").fill_null(0).cast(pl.Int64))
+    )
     shards = assign_shards(
-        owned.select("series_id", "billing_account_id", "account_id", "project_id", "sku_id").unique(),
-        cells_per_series=int(most_cells) if isinstance(most_cells, int) else 1,
+        owned.select("series_id", "billing_account_id", "account_id", "project_id", "sku_id")
+        .unique()
+        .join(filled, on="series_id", validate="m:1"),
         whole_skus=versions.counted_by_payer,
     )
     counting = book.skus.select("sku_id", "record_increment", by_the_hour=pl.col("aggregation") != "sum")
     series = (
-        known.select("series_id", "account_id", "project_id", "sku_id")
-        .join(calendars.assigned, on=["account_id", "project_id", "sku_id"], nulls_equal=True, validate="m:1")
-        .join(shards, on="series_id", validate="1:1")
+        assigned.join(shards, on="series_id", validate="1:1")
         .join(counting, on="sku_id", validate="m:1")
         .select("series_id", "calendar_id", "shard", "record_increment", "by_the_hour")
     )

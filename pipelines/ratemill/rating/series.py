@@ -121,14 +121,14 @@ SHARD_ROWS = 200_000
 """About how many charges a shard may hold: bounds the memory of rating."""
 
 
-def assign_shards(owned: pl.DataFrame, *, cells_per_series: int, whole_skus: Collection[str]) -> pl.DataFrame:
+def assign_shards(owned: pl.DataFrame, *, whole_skus: Collection[str]) -> pl.DataFrame:
     """series_id, shard: what is rated together is never cut, in order of payer, SKU, account and project.
 
     That is a project's use of one SKU: prices are for one SKU, tiers of a project or resource and caps count inside it,
     and so does every invoice line. Where tiers count a payer's whole use, for ``whole_skus``, that stays together.
-    ``owned``: series_id, billing_account_id, account_id, project_id, sku_id, one row per series and owner in the
-    period. A series that moved from one owner to another keeps both in one shard. Every series is taken to fill all its
-    cells, so that the cut depends on data alone and never on the machine.
+    ``owned``: series_id, billing_account_id, account_id, project_id, sku_id, cells, one row per series and owner in the
+    period; ``cells``: how many a series fills at most, so that the cut depends on data alone and never on the machine.
+    A series that moved from one owner to another keeps both in one shard.
     """
     is_whole = pl.col("sku_id").is_in(list(whole_skus))
     named = owned.with_columns(
@@ -139,7 +139,7 @@ def assign_shards(owned: pl.DataFrame, *, cells_per_series: int, whole_skus: Col
     grouped = numbered.with_columns(pl.col("unit").replace(_linked(numbered))).unique("series_id")
     sizes = (
         grouped.group_by("unit", "sku_id")
-        .agg(rows=pl.len().cast(pl.Int64) * cells_per_series)
+        .agg(rows=pl.col("cells").sum())
         .join(units, on="unit", how="left", validate="m:1")
         .sort("billing_account_id", "sku_id", "unit")
         .with_columns(shard=((pl.col("rows").cum_sum() - 1) // SHARD_ROWS).cast(pl.Int32))
