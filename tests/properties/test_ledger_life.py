@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from ratemill.errors import ExitCode
 from ratemill.io import atomic, usage_reader_worker
 from ratemill.io.usage_reader import ReadFile
 from ratemill.io.warehouse import Warehouse
+from ratemill.memory import MOST_SLICE_ROWS
 from ratemill.steps.check import checked_book
 from ratemill.tables.invoices import BILLING_TABLES
 from reference.model import (
@@ -345,16 +347,16 @@ deliveries = months.flatmap(lambda month: st.tuples(st.just(month), records_of(m
 
 
 @contextmanager
-def read_here(context):
+def read_here(engine, _warehouse):
     """Usage files read in this process by the code of the reading process, which takes most of a small load to start."""
-    folder = context.workspace.state / "reading"
+    folder = engine.workspace.state / "reading"
 
     class Here:
         def read(self, files):
             for number, file in enumerate(files):
                 request = {
                     "path": str(file.path), "name": file.name, "sha256": file.sha256, "folder": str(folder / str(number)),
-                    "config": context.config.usage.model_dump(mode="json"),
+                    "config": engine.workspace.config.usage.model_dump(mode="json"), "most_rows": MOST_SLICE_ROWS,
                 }  # fmt: skip
                 yield ReadFile(file, usage_reader_worker.read(request))
 
@@ -379,7 +381,7 @@ def in_haste():
     """In this process: without starting one that reads, without reading the same book again and again, and without
     FOCUS rows, which are no part of the ledger. Together they would take most of the time."""
     with (
-        patch("ratemill.steps.load._reader", read_here),
+        patch("ratemill.engines.local.LocalEngine.reader", read_here),
         patch("ratemill.steps.check.checked_book", book_read_once),
         patch("ratemill.steps.closed.checked_book", book_read_once),
         patch("ratemill.steps.publish._add_focus", lambda *_: []),
@@ -403,6 +405,8 @@ def cut_short(turn):
     turns = []
 
     def take_turn():
+        if threading.current_thread() is not threading.main_thread():
+            return  # the heartbeat, which may write at any moment: only the process as a whole is killed
         turns.append(len(turns) + 1)
         if len(turns) == turn:
             raise Killed
