@@ -26,7 +26,7 @@ QUERIES = sorted(
     for path in (shipped("sql") / "api").rglob("*.sql")
     if not {"seen", "store"} & set(path.parts)
 )
-NOT_OF_A_TABLE = {"own_accounts", "periods", "terms", "time_zones"}
+NOT_OF_A_TABLE = {"line_charges", "own_accounts", "periods", "terms", "time_zones"}
 """Relations that are no published table: parts of one, or facts that say nothing about a customer."""
 SCOPES = {
     "an organization": [Grant("billing_reader", "kestrel")],

@@ -62,12 +62,7 @@ class LocalEngine:
             for number, charges in shards:
                 budget.require_charges(charges, partial(metering.what_is_in, number))  # before they are here
                 rated = rate_sums(
-                    number,
-                    warehouse.metered_shard(number),
-                    warehouse.billable_shard(number),
-                    metering=metering,
-                    rules=rules,
-                    budget=budget,
+                    warehouse.metered_shard(number), warehouse.billable_shard(number), metering=metering, rules=rules
                 )
                 if rated is not None:
                     writer.write_shard(rated.shard.charges, rated.shard.unpriced)

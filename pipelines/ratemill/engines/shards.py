@@ -15,7 +15,6 @@ from ratemill.steps.overflow import overflow_refused
 
 if TYPE_CHECKING:
     from ratemill.book.model import Book
-    from ratemill.memory import Budget
     from ratemill.period import BillingPeriod
     from ratemill.rating.metering import Metering
 
@@ -44,19 +43,16 @@ class Rated:
     records: int
 
 
-def rate_sums(
-    number: int, sums: pl.DataFrame, billable: pl.DataFrame, *, metering: Metering, rules: Rules, budget: Budget
-) -> Rated | None:
+def rate_sums(sums: pl.DataFrame, billable: pl.DataFrame, *, metering: Metering, rules: Rules) -> Rated | None:
     """Rate a shard's sums; none where nobody owned the usage in the period.
 
+    Whether there is memory for so many is asked before, by whoever reads them (``Budget.require_charges``).
     ``sums``, ``billable``: as ``Warehouse.metered_shard`` and ``Warehouse.billable_shard`` have them.
 
     Raises:
         DataRefusedError: a cost overflows.
         InvariantError: usage was lost.
-        UsageError: there is less memory than the shard needs.
     """
-    budget.require_charges(sums.height, partial(metering.what_is_in, number))
     metered = metering.metered(sums, billable)
     if not metered.height:
         return None

@@ -13,6 +13,7 @@ import secrets
 import socket
 import traceback
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -220,9 +221,9 @@ def _rate(request: dict[str, Any]) -> dict[str, Any]:
             for query, found in (("metered_shard", "metered_usage"), ("billable_shard", "billable_usage"))
         )
     rules = _rules(job, request)
-    rated = rate_sums(
-        number, sums, billable, metering=_metering(job, number, rules), rules=rules, budget=budget_of(engine)
-    )
+    metering = _metering(job, number, rules)
+    budget_of(engine).require_charges(sums.height, partial(metering.what_is_in, number))
+    rated = rate_sums(sums, billable, metering=metering, rules=rules)
     if rated is None:
         return {"records": 0}
     for name, frame in (("charges", rated.shard.charges), ("unpriced", rated.shard.unpriced)):
@@ -258,7 +259,10 @@ def _scratch() -> str | None:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
-    """A path to write a file at that takes the place of ``path`` when the block ends well."""
+    """A path to write a file at that takes the place of ``path`` when the block ends well.
+
+    Not ``staged_file``, which goes by process ids: several machines write here, and each has ids of its own.
+    """
     staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield staged
