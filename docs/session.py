@@ -62,6 +62,7 @@ _THEME = TerminalTheme(
 _FRAME = """<!DOCTYPE html><meta charset="utf-8"><style>
 body {{ margin: 0; padding: 14px 18px; background: {background}; color: {foreground}; }}
 pre {{ margin: 0; font: 14px/{line}px "DejaVu Sans Mono", "Liberation Mono", monospace; }}
+span {{ padding-bottom: 2px; }} /* so that an underscore lies on its own background */
 {stylesheet}
 </style><pre>{code}</pre>"""
 
