@@ -209,6 +209,9 @@ class _KeptCharges:
         self.shards.append(charges)
         self.unpriced.append(unpriced)
 
+    def replace_unpriced(self, unpriced: pl.DataFrame) -> None:
+        self.unpriced = [unpriced]
+
     @property
     def charges(self) -> int:
         return self.usage.height

@@ -150,12 +150,15 @@ class ChargeWriter:
         self.charges += charges
         self.unpriced.append(unpriced)
 
+    def replace_unpriced(self, unpriced: pl.DataFrame) -> None:
+        """Put unpriced usage of all shards together in the place of each shard's."""
+        self.unpriced = [unpriced]
+
     def finish(self) -> None:
         """Write unpriced usage and the manifest."""
         if not self._shards:
             _write(CHARGES.empty(), self.folder / "shard-0000.parquet")
-        unpriced = pl.concat([UNPRICED.empty(), *self.unpriced])
-        _write(unpriced, self.folder / UNPRICED_FILE)
+        _write(pl.concat([UNPRICED.empty(), *self.unpriced]), self.folder / UNPRICED_FILE)
         hashes = {file.name: _file_sha256(file) for file in sorted(self.folder.iterdir())}
         manifest = {"charges": self.charges, "files": hashes, "facts": self.facts}
         (self.folder / MANIFEST).write_bytes(_manifest_text(manifest))

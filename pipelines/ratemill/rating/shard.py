@@ -16,6 +16,8 @@ from ratemill.rating.quantities import month_hours, priced_quantities, unit_fact
 from ratemill.tables.charges import CHARGE_ORDER, CHARGES, UNPRICED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ratemill.period import BillingPeriod
     from ratemill.rating.versions import PriceVersions
 
@@ -254,5 +256,24 @@ def _unpriced(no_price: pl.DataFrame, skus: pl.DataFrame, versions: PriceVersion
         why_unpriced(grouped, versions)
         .join(skus.select("sku_id", "usage_unit"), on="sku_id", how="left", validate="m:1")
         .pipe(UNPRICED.conform)
-        .sort("billing_account_id", "account_id", "sku_id", "region", "reason")
+        .sort(_UNPRICED_OF)
+    )
+
+
+_UNPRICED_OF = ["billing_account_id", "account_id", "sku_id", "region", "reason"]
+
+
+def unpriced_of_shards(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Unpriced usage of several shards as one table: an account's use of one SKU may be cut by projects."""
+    return (
+        pl.concat([UNPRICED.empty(), *parts])
+        .group_by(*_UNPRICED_OF, "usage_unit")
+        .agg(
+            pl.col("first_usage").min(),
+            pl.col("last_usage").max(),
+            pl.col("quantity").sum(),
+            pl.col("records").sum(),
+        )
+        .pipe(UNPRICED.conform)
+        .sort(_UNPRICED_OF)
     )

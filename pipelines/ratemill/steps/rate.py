@@ -15,6 +15,7 @@ from ratemill.io.atomic import write_file
 from ratemill.io.charge_store import ChargeStore, ChargeWriter
 from ratemill.rating.metering import plan_metering
 from ratemill.rating.series import split_by_book
+from ratemill.rating.shard import unpriced_of_shards
 from ratemill.resources import sql
 from ratemill.steps.check import billed_without_usage
 
@@ -94,6 +95,7 @@ def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_
         metering = plan_metering(split.known, book, survey.instants, period=period, config=context.config.period)
         rules = Rules.of(book, period, checked.run_id)
         metered_rows = context.engine.rate(warehouse, metering, rules, files, writer)
+        writer.replace_unpriced(unpriced_of_shards(writer.unpriced))
         if keep_rejects:
             warehouse.replace_book_rejects(split.unknown, period)
         return _facts(

@@ -57,7 +57,7 @@ CHARGE_ORDER = (
     "billing_account_id", "currency", "account_id", "project_id", "sku_id", "region", "resource_id", "tags",
     "charge_start", "price_id", "list_price_id", "charge_kind",
 )  # fmt: skip
-"""Charges are written in this order (nulls first), so that equal inputs give equal bytes."""
+"""The charges of a shard are written in this order (nulls first), shard after shard: equal inputs give equal bytes."""
 
 UNPRICED = Table(
     "unpriced",
