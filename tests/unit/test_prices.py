@@ -238,5 +238,5 @@ def test_only_a_plain_price_is_a_unit_price():
     assert {name: found[name] for name in ("plain", "t", "fee", "pack", "one")} == {
         "plain": 7, "t": None, "fee": None, "pack": None, "one": 5,
     }  # fmt: skip
-    assert [tier.up_to for tier in versions.tiers["t"]] == [10**12, None]
+    assert [versions.tiers["t"].graduated(units * 10**12) for units in (0, 1, 2)] == [0, 10**18, 3 * 10**18]
     assert versions.rows.filter(price_id="plain").select(pl.col("valid_from") == EVER).item()

@@ -14,7 +14,6 @@ import polars as pl
 from ratemill.frames import collect
 from ratemill.money import COST, COST_DECIMALS, exact_cost
 from ratemill.rating.integers import divide_half_even, share_out, to_decimals, to_integers
-from ratemill.rating.tiers import graduated_cost, volume_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,17 +123,17 @@ def _entity_amounts(steps: list[_Step], versions: PriceVersions) -> Iterator[tup
         members = list(group)
         first, part = members[0], sum(step.quantity for step in members)
         if first.counts:
-            flat_at_zero, tiers = first.price_id in versions.flat_at_zero, versions.tiers[first.price_id]
+            tiers = versions.tiers[first.price_id]
             if first.mode == "graduated":
-                paid = graduated_cost(tiers, counted, flat_at_zero=flat_at_zero) if anything_counted else 0
+                paid = tiers.graduated(counted) if anything_counted else 0
                 reached = counted
                 for step in members:
                     reached += step.quantity
-                    due = graduated_cost(tiers, reached, flat_at_zero=flat_at_zero)
+                    due = tiers.graduated(reached)
                     yield step.number, [step.number], due - paid
                     paid = due
             else:
-                whole = volume_cost(tiers, month, flat_at_zero=flat_at_zero)
+                whole = tiers.volume(month)
                 amount = divide_half_even(whole * part, month) if month else (0 if anything_counted else whole)
                 yield first.number, _numbers(members), amount
         counted, anything_counted = counted + part, True

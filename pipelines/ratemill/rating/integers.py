@@ -31,9 +31,10 @@ def to_decimals(integers: Sequence[int | None], scale: int) -> pl.Series:
         OverflowError: when one has more than 38 digits.
     """
     # Polars would tell it in three ways, by size; one of them a TypeError.
-    too_large = next((value for value in integers if value is not None and abs(value) >= _LIMIT), None)
-    if too_large is not None:
-        raise OverflowError(f"{too_large} units of 10^-{scale} have more than {DIGITS} digits")
+    known = [value for value in integers if value is not None]
+    largest = max(max(known, default=0), -min(known, default=0))
+    if largest >= _LIMIT:
+        raise OverflowError(f"{largest} units of 10^-{scale} have more than {DIGITS} digits")
     whole = pl.Series(integers, dtype=pl.Int128).to_frame("value")
     unit = pl.lit(f"0.{'0' * (scale - 1)}1").cast(pl.Decimal(DIGITS, scale))
     # An integer as a decimal of scale 0, times one unit of the last place: exact.
@@ -57,7 +58,11 @@ def shares(amount: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if len(weights) == 1 or whole == 0:
         return [amount, *([0] * (len(weights) - 1))]
-    parts = [divide_half_even(amount * weight, whole) for weight in weights]
+    parts = []
+    for weight in weights:  # as divide_half_even, without a call for every charge
+        quotient, rest = divmod(amount * weight, whole)
+        twice = 2 * rest
+        parts.append(quotient + (twice > whole or (twice == whole and quotient % 2 == 1)))
     parts[weights.index(max(weights))] += amount - sum(parts)
     return parts
 

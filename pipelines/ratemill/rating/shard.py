@@ -13,7 +13,7 @@ from ratemill.rating.caps import differences
 from ratemill.rating.costs import RESOURCE, side_costs
 from ratemill.rating.prices import find_prices, price_key, why_unpriced
 from ratemill.rating.quantities import month_hours, priced_quantities, unit_facts
-from ratemill.tables.charges import CHARGE_ORDER, CHARGES, UNPRICED
+from ratemill.tables.charges import CHARGES, UNPRICED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,10 +69,18 @@ def rate_shard(
     charges = priced_quantities(charges, hourly).with_row_index("row")
     costed = _with_costs(charges, versions)
     usage = _usage_charges(costed, versions, period=period, run_id=run_id)
-    limits = _limit_charges(usage, costed, versions)
+    numbered = usage.with_columns(costed["charged_series"])
+    limits = _limit_charges(numbered, costed, versions)
     if limits.height:
-        usage = pl.concat([usage, limits]).sort(CHARGE_ORDER)
+        usage = _in_order(pl.concat([numbered, limits]))
     return RatedShard(usage, _unpriced(priced.filter(~has_price), skus, versions))
+
+
+def _in_order(charges: pl.DataFrame) -> pl.DataFrame:
+    """CHARGES in CHARGE_ORDER. The number of a charged series stands for all names that the order begins with."""
+    return charges.sort("charged_series", "charge_start", "price_id", "list_price_id", "charge_kind").pipe(
+        CHARGES.conform
+    )
 
 
 _GRAIN = ["charged_series", "moment", "price_id", "list_price_id"]
@@ -209,7 +217,10 @@ _NO_QUANTITY = ["usage_quantity", "usage_unit", "pricing_quantity", "pricing_uni
 
 
 def _limit_charges(usage: pl.DataFrame, costed: pl.DataFrame, versions: PriceVersions) -> pl.DataFrame:
-    """Charges of kind cap and minimum: each repeats the charge it stands beside, without quantities and unit prices."""
+    """Charges of kind cap and minimum: each repeats the charge it stands beside, without quantities and unit prices.
+
+    ``usage`` (CHARGES and charged_series, as what comes back) and ``costed`` are of the same charges, row by row.
+    """
     if not versions.has_limits:
         return usage.head(0)
     side = costed.select("row", "charge_start", *RESOURCE, usage_quantity="quantity")
@@ -235,7 +246,7 @@ def _limit_charges(usage: pl.DataFrame, costed: pl.DataFrame, versions: PriceVer
         contracted_cost=pl.coalesce("amount", zero),
         cost=pl.coalesce("amount", zero),
     )
-    return rows.with_columns(pl.lit(None).alias(name) for name in _NO_QUANTITY).pipe(CHARGES.conform)
+    return rows.with_columns(pl.lit(None).alias(name) for name in _NO_QUANTITY).select(usage.columns).cast(usage.schema)
 
 
 def _unpriced(no_price: pl.DataFrame, skus: pl.DataFrame, versions: PriceVersions) -> pl.DataFrame:

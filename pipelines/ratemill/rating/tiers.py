@@ -6,6 +6,7 @@ decimals and is rounded half-even once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratemill.rating.integers import divide_half_even
@@ -29,29 +30,38 @@ class Tier(NamedTuple):
     flat_fee: int
     package_size: int | None
 
-    def price(self, part: int) -> int:
-        """Price of a part of the quantity in units of 10^-24, without the flat fee; a started package counts whole."""
+    def cost(self, part: int) -> int:
+        """Of a part of the quantity, in units of 10^-24, with the flat fee; a started package counts whole."""
         if self.package_size is None:
-            return part * self.unit_price
-        return -(-part // self.package_size) * _ONE * self.unit_price
+            return self.flat_fee * _ONE + part * self.unit_price
+        return self.flat_fee * _ONE + -(-part // self.package_size) * _ONE * self.unit_price
 
 
-def graduated_cost(tiers: Sequence[Tier], quantity: int, *, flat_at_zero: bool) -> int:
-    """Each tier entered adds its flat fee and the price of the part of the quantity that lies in it."""
-    cost = tiers[0].flat_fee * _ONE if quantity == 0 and flat_at_zero else 0
-    lower = 0
-    for tier in tiers:
-        if quantity <= lower:
-            break
-        upper = quantity if tier.up_to is None else min(quantity, tier.up_to)
-        cost += tier.flat_fee * _ONE + tier.price(upper - lower)
-        lower = upper if tier.up_to is None else tier.up_to
-    return divide_half_even(cost, _TO_COST)
+class Tiers:
+    """The tiers of one price version, in order."""
 
+    def __init__(self, tiers: Sequence[Tier], *, flat_at_zero: bool) -> None:
+        """``flat_at_zero``: the first flat fee is due without usage."""
+        self._tiers = tiers
+        self._at_zero = tiers[0].flat_fee * _TO_COST if flat_at_zero else 0
+        self._lower = [0]
+        self._below = [0]
+        for tier in tiers:
+            if tier.up_to is not None:
+                self._below.append(self._below[-1] + tier.cost(tier.up_to - self._lower[-1]))
+                self._lower.append(tier.up_to)
 
-def volume_cost(tiers: Sequence[Tier], quantity: int, *, flat_at_zero: bool) -> int:
-    """The tier that the quantity falls in (bounds inclusive) prices all of it, plus its flat fee."""
-    if quantity == 0:
-        return tiers[0].flat_fee * _TO_COST if flat_at_zero else 0
-    tier = next(tier for tier in tiers if tier.up_to is None or quantity <= tier.up_to)
-    return divide_half_even(tier.flat_fee * _ONE + tier.price(quantity), _TO_COST)
+    def graduated(self, quantity: int) -> int:
+        """Each tier entered adds its flat fee and the price of the part of the quantity that lies in it."""
+        if quantity <= 0:
+            return self._at_zero
+        number = bisect_left(self._lower, quantity) - 1
+        return divide_half_even(
+            self._below[number] + self._tiers[number].cost(quantity - self._lower[number]), _TO_COST
+        )
+
+    def volume(self, quantity: int) -> int:
+        """The tier that the quantity falls in (bounds inclusive) prices all of it, plus its flat fee."""
+        if quantity <= 0:
+            return self._at_zero
+        return divide_half_even(self._tiers[bisect_left(self._lower, quantity) - 1].cost(quantity), _TO_COST)

@@ -9,7 +9,7 @@ import polars as pl
 
 from ratemill.rating.integers import to_integers
 from ratemill.rating.owners import EVER, NEVER
-from ratemill.rating.tiers import Tier
+from ratemill.rating.tiers import Tier, Tiers
 
 ATTRIBUTE_PREFIX = "attr."
 TRACK = ["price_list", "sku_id", "currency"]
@@ -26,10 +26,8 @@ class PriceVersions:
     their tiers together), place (order within the track)."""
     conditions: list[str]
     """Columns that narrow a price down: region, window, ``attr.*``; empty means any."""
-    tiers: dict[str, tuple[Tier, ...]]
-    """price_id → its tiers, in order."""
-    flat_at_zero: frozenset[str]
-    """price_ids whose first flat fee is due without usage."""
+    tiers: dict[str, Tiers]
+    """price_id → its tiers."""
 
     @classmethod
     def of(cls, prices: pl.DataFrame) -> PriceVersions:
@@ -52,8 +50,7 @@ class PriceVersions:
                 "unit_price", "run", "place",
             ),
             conditions=conditions,
-            tiers=_tiers(ordered),
-            flat_at_zero=frozenset(first.filter("flat_at_zero")["price_id"]),
+            tiers=_tiers(ordered, flat_at_zero=frozenset(first.filter("flat_at_zero")["price_id"])),
         )  # fmt: skip
 
     @property
@@ -95,9 +92,10 @@ def _with_runs(versions: pl.DataFrame, conditions: list[str]) -> pl.DataFrame:
     )
 
 
-def _tiers(ordered: pl.DataFrame) -> dict[str, tuple[Tier, ...]]:
+def _tiers(ordered: pl.DataFrame, *, flat_at_zero: frozenset[str]) -> dict[str, Tiers]:
+    """``flat_at_zero``: price_ids whose first flat fee is due without usage."""
     columns = [to_integers(ordered[name]) for name in ("up_to", "unit_price", "flat_fee", "package_size")]
     found: dict[str, list[Tier]] = {}
     for price_id, up_to, unit_price, flat_fee, package_size in zip(ordered["price_id"], *columns, strict=True):
         found.setdefault(price_id, []).append(Tier(up_to, unit_price or 0, flat_fee or 0, package_size))
-    return {price_id: tuple(tiers) for price_id, tiers in found.items()}
+    return {price_id: Tiers(tiers, flat_at_zero=price_id in flat_at_zero) for price_id, tiers in found.items()}
