@@ -351,7 +351,7 @@ def is_number(cell: str) -> bool:
 
 MEASURED = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))
+resource.setrlimit(resource.RLIMIT_DATA, (24 << 30, 24 << 30))
 from ratemill.cli import run_command
 code = run_command(sys.argv[1:])
 (peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]

@@ -20,7 +20,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
@@ -38,6 +37,7 @@ from ratemill.errors import (
     UsageError,
 )
 from ratemill.observe import Ending, tell_over
+from ratemill.stopping import Signals
 
 _MAX_FINDINGS = 20
 _FINDING_INDENT = 4
@@ -246,33 +246,9 @@ def _settle_streams() -> None:
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
 
 
-class _Signalled(SystemExit):
-    """Raised where the process was when SIGTERM or SIGHUP came, so that every ``finally`` runs."""
-
-
-class _Signals:
-    """Turns signals into exceptions, and remembers them: libraries may swallow or rename what is raised in them."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
-                signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.received is not None:
-            return  # already stopping; a second signal must not cut the clean-up short
-        self.received = number
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise _Signalled(128 + number)
-
-
 def run_command(arguments: list[str]) -> int:
     """Run one command line; errors are told on stderr (and with ``--json`` on stdout) and become an exit code."""
-    signals = _Signals()
+    signals = Signals()
     signals.install()
     teller = _Teller(arguments)
     code = _run(arguments, signals, teller)
@@ -280,7 +256,7 @@ def run_command(arguments: list[str]) -> int:
     return code
 
 
-def _run(arguments: list[str], signals: _Signals, teller: _Teller) -> int:
+def _run(arguments: list[str], signals: Signals, teller: _Teller) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="ratemill", standalone_mode=False)
         if signals.received == signal.SIGINT and result == _INTERRUPTED:  # typer returns instead of raising

@@ -9,6 +9,7 @@ from ratemill.errors import DataRefusedError, LockedError, RatemillError
 from ratemill.io.book_files import read_tables
 from ratemill.io.outbox import Journal, Outbox
 from ratemill.notify.events import addressed, failure_event
+from ratemill.stopping import is_stopping
 from ratemill.tables.book import MEMBERS, SUBSCRIPTIONS
 
 if TYPE_CHECKING:
@@ -25,18 +26,20 @@ def failures_are_told(
 ) -> Iterator[None]:
     """Queue that a run failed or a close was blocked. However that goes, the error is raised as it was.
 
-    A close that came too early, or for the wrong month, is the caller's own mistake and no news to others.
+    A close that came too early, or for the wrong month, is the caller's own mistake and no news to others. Nor is that
+    somebody stopped the command, which libraries may make an error of their own of.
     """
     try:
         yield
     except RatemillError as error:
         is_told = isinstance(error, DataRefusedError) or kind == "run_failed"
-        if is_told and not isinstance(error, LockedError):
+        if is_told and not isinstance(error, LockedError) and not is_stopping():
             tell_failure(context, kind, periods, str(error), error.findings)
         raise
     except Exception as error:
-        text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-        tell_failure(context, kind, periods, text, ())
+        if not is_stopping():
+            text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+            tell_failure(context, kind, periods, text, ())
         raise
 
 

@@ -22,6 +22,7 @@ from ratemill.insight.plan import STEPS
 from ratemill.object_urls import ObjectUrl, is_object_url
 from ratemill.period import BillingPeriod
 from ratemill.steps.flow import flow_of
+from ratemill.stopping import is_stopping
 from ratemill.tables.charges import CHARGES
 from ratemill.tables.invoices import BILLING_TABLES
 
@@ -110,8 +111,7 @@ class Lineage:
     def ended(self, work: Work, error: BaseException | None) -> None:
         """COMPLETE, FAIL or ABORT of a step."""
         if id(work) in self._steps:
-            stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
-            state = "COMPLETE" if error is None else "ABORT" if stopped else "FAIL"
+            state = "COMPLETE" if error is None else "ABORT" if is_stopping() else "FAIL"
             self._put(state, work, error="" if error is None else str(error) or type(error).__name__)
             del self._steps[id(work)]
 
