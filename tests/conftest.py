@@ -71,6 +71,36 @@ def golden(request):
     return check
 
 
+@pytest.fixture(scope="session")
+def billed_once(tmp_path_factory):
+    """October of the customers of members.py, billed. What several modules begin with is made once and never changed."""
+    from members import make_customers  # noqa: PLC0415 - after the time zone is set, above
+
+    shop = make_customers(tmp_path_factory.mktemp("billed"), months=1, documents=False)
+    assert shop.run().code == 0
+    return shop
+
+
+@pytest.fixture(scope="session")
+def closed_once(billed_once, tmp_path_factory):
+    """The same, closed."""
+    shop = billed_once.copied(tmp_path_factory.mktemp("closed"))
+    assert shop.close_whatever_is_open().code == 0
+    return shop
+
+
+@pytest.fixture(scope="module")
+def billed_customers(billed_once, tmp_path_factory):
+    """A copy of the module's own of customers whose October is billed."""
+    return billed_once.copied(tmp_path_factory.mktemp("customers"))
+
+
+@pytest.fixture(scope="module")
+def closed_customers(closed_once, tmp_path_factory):
+    """A copy of the module's own of customers whose October is closed."""
+    return closed_once.copied(tmp_path_factory.mktemp("customers"))
+
+
 def describe_difference(name: str, expected: bytes, actual: bytes) -> str:
     """A unified diff of texts; sizes and the first differing byte of anything else."""
     advice = f"tests/golden/{name} differs; if every line of this change is wanted: make golden"

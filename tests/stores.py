@@ -24,10 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
-import boto3
 import polars as pl
-from botocore.config import Config
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
@@ -79,8 +76,16 @@ class S3Server:
     _tricks: list[_Told] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_QuietHandler)
+        # two seconds of imports, which a run of tests without a store is spared
+        import boto3  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+        from moto.moto_server import werkzeug_app as moto  # noqa: PLC0415
+
+        class QuietHandler(_Quiet, moto.MotoRequestHandler):
+            pass
+
+        self._app = moto.DomainDispatcherApplication(moto.create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.client = boto3.session.Session().client(
@@ -165,7 +170,7 @@ def _path(environ: dict[str, Any]) -> str:
     return str(environ["PATH_INFO"]).encode("latin-1").decode("utf-8", "replace")
 
 
-class _QuietHandler(MotoRequestHandler):
+class _Quiet:
     def log(self, *_: object) -> None:
         pass
 

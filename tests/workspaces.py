@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,10 @@ class TinyWorkspace:
     """A workspace of a test."""
 
     root: Path
+
+    def copied(self, folder: Path) -> TinyWorkspace:
+        """The workspace as it is, in a folder of its own that is there and empty."""
+        return TinyWorkspace(shutil.copytree(self.root, folder, dirs_exist_ok=True))
 
     def run(self, *options: str, period: str = PERIOD, process: bool = False) -> Ended:
         """``ratemill run``, see :meth:`command`."""

@@ -91,8 +91,8 @@ def ask_about(count, first_seed, ask=ask):
         number += 1
 
 
-def test_eighty_worlds():
-    ask_about(80, FIRST_SEED)
+def test_forty_worlds():
+    ask_about(40, FIRST_SEED)
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_many_worlds(part):
 @pytest.mark.slow
 def test_shards_cut_as_small_as_they_can_be_say_the_same(monkeypatch):
     monkeypatch.setattr(series, "SHARD_ROWS", 1)
-    ask_about(max(80, WORLDS // PARTS), FIRST_SEED, ask_of_shards)
+    ask_about(max(80, WORLDS // 20), FIRST_SEED, ask_of_shards)
 
 
 # The harness itself --------------------------------------------------------------------------------------------------

@@ -22,11 +22,8 @@ INVOICE = f"{PERIOD}-kestrel-EUR"
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    shop = make_customers(tmp_path_factory.mktemp("customers"), months=1, documents=False)
-    assert shop.run().code == ExitCode.DONE
-    assert shop.close_whatever_is_open().code == ExitCode.DONE
-    return shop
+def shop(closed_customers):
+    return closed_customers
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,10 @@ from itertools import product
 import pytest
 
 from api import serving
-from members import make_customers
 from ratemill.api import snapshots
 from ratemill.api.access import ScopeParameters
 from ratemill.api.snapshots import SEEN, composed, seen_relations
 from ratemill.book.model import Book
-from ratemill.errors import ExitCode
 from ratemill.insight.access import RULES, Grant, Ledger, Scope, Seen, visible
 from ratemill.io.published import PublishedTables
 from ratemill.resources import shipped
@@ -45,10 +43,8 @@ SCOPES = {
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    shop = make_customers(tmp_path_factory.mktemp("customers"), months=1, documents=False)
-    assert shop.run().code == ExitCode.DONE
-    return shop
+def shop(billed_customers):
+    return billed_customers
 
 
 @pytest.fixture(scope="module")

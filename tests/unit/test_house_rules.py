@@ -8,6 +8,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ SQL = re.compile(
 )
 
 Offences = Iterator[tuple[int, str]]
+
+
+@cache
+def parsed(name: str) -> ast.Module:
+    """A module's syntax tree, for every rule."""
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
 def called_name(node: ast.Call) -> str:
@@ -168,9 +175,7 @@ def test_rule_holds_in_every_module(rule):
     assert names, "a rule that applies to no module says nothing"
 
     offences = [
-        f"pipelines/ratemill/{name}:{line}: {what}"
-        for name in names
-        for line, what in offences_in(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+        f"pipelines/ratemill/{name}:{line}: {what}" for name in names for line, what in offences_in(parsed(name))
     ]
 
     assert offences == []

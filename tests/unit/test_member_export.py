@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from members import MEMBERS, make_customers
+from members import MEMBERS
 from ratemill.errors import ExitCode
 from workspaces import run_here
 
@@ -16,10 +16,8 @@ AS_OF = ("--as-of", "2026-11-02T06:00:00Z")
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    shop = make_customers(tmp_path_factory.mktemp("customers"), months=1, documents=False)
-    assert shop.run().code == ExitCode.DONE
-    return shop
+def shop(billed_customers):
+    return billed_customers
 
 
 def export(shop, principal, *options, period="2026-10"):

@@ -12,20 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api import serving
-from members import make_customers
-from ratemill.api.page_model import _spelled
 from ratemill.api.sessions import COOKIE
-from ratemill.errors import ExitCode
 from workspaces import PERIOD
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(closed_customers):
     """October of three customers, closed; nobody's invoices have a PDF here, but every one a JSON."""
-    shop = make_customers(tmp_path_factory.mktemp("customers"), months=1, documents=False)
-    assert shop.run().code == ExitCode.DONE
-    assert shop.close_whatever_is_open().code == ExitCode.DONE
-    return shop
+    return closed_customers
 
 
 @pytest.fixture(scope="module")
@@ -171,14 +165,6 @@ def test_what_prepaid_credits_pay_is_not_to_be_paid_again(api):
     (invoice,) = client.get("/v1/invoices").json()["items"]
     assert invoice["due"] != invoice["total"]
     assert f"to pay {invoice['due']['amount']}" in text_of(browser.get("/invoices"))
-
-
-@pytest.mark.parametrize(
-    ("unit", "shown"),
-    [("1000000 Tokens", "1,000,000 Tokens"), ("Hours", "Hours"), ("Gigabyte Hours", "Gigabyte Hours")],
-)
-def test_units_are_spelled_for_people(unit, shown):
-    assert _spelled(unit) == shown
 
 
 def test_prices_are_those_of_today(api):

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from ratemill.rating.tiers import Tier, graduated_cost, volume_cost
+from ratemill.rating.tiers import Tier, Tiers
 
 ONE = 10**12
 """1, in the units of quantities, prices and fees."""
@@ -41,15 +41,16 @@ COSTS = [  # (tiers, quantity, graduated, volume, why)
 
 @pytest.mark.parametrize(("rows", "quantity", "graduated", "volume", "why"), COSTS)
 def test_costs(rows, quantity, graduated, volume, why):
-    assert graduated_cost(rows, units(quantity), flat_at_zero=False) == cost(graduated), why
-    assert volume_cost(rows, units(quantity), flat_at_zero=False) == cost(volume), why
+    priced = Tiers(rows, flat_at_zero=False)
+    assert priced.graduated(units(quantity)) == cost(graduated), why
+    assert priced.volume(units(quantity)) == cost(volume), why
 
 
-@pytest.mark.parametrize("function", [graduated_cost, volume_cost])
-def test_the_first_fee_is_due_at_zero_only_where_the_price_says_so(function):
-    assert function(FEES, 0, flat_at_zero=True) == cost("2")
-    assert function(FEES, 0, flat_at_zero=False) == 0
-    assert function(FEES, ONE, flat_at_zero=True) == function(FEES, ONE, flat_at_zero=False) == cost("12")
+@pytest.mark.parametrize("mode", [Tiers.graduated, Tiers.volume])
+def test_the_first_fee_is_due_at_zero_only_where_the_price_says_so(mode):
+    due, free = Tiers(FEES, flat_at_zero=True), Tiers(FEES, flat_at_zero=False)
+    assert (mode(due, 0), mode(free, 0)) == (cost("2"), 0)
+    assert mode(due, ONE) == mode(free, ONE) == cost("12")
 
 
 ROUNDED = [  # (price, quantity, cost): 24 decimals become 18, half-even
@@ -62,11 +63,11 @@ ROUNDED = [  # (price, quantity, cost): 24 decimals become 18, half-even
 
 @pytest.mark.parametrize(("price", "quantity", "expected"), ROUNDED)
 def test_a_cost_is_rounded_once_half_even(price, quantity, expected):
-    rows = tiers((None, price, "0", None))
-    assert graduated_cost(rows, units(quantity), flat_at_zero=False) == cost(expected)
-    assert volume_cost(rows, units(quantity), flat_at_zero=False) == cost(expected)
+    priced = Tiers(tiers((None, price, "0", None)), flat_at_zero=False)
+    assert priced.graduated(units(quantity)) == cost(expected)
+    assert priced.volume(units(quantity)) == cost(expected)
 
 
 def test_two_tiers_are_rounded_together_and_not_apart():
     rows = tiers(("0.0000005", "0.000000000001", "0", None), (None, "0.000000000001", "0", None))
-    assert graduated_cost(rows, units("0.000001"), flat_at_zero=False) == cost("0.000000000000000001")
+    assert Tiers(rows, flat_at_zero=False).graduated(units("0.000001")) == cost("0.000000000000000001")

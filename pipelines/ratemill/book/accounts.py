@@ -116,6 +116,8 @@ def currencies_are_known(book: Book) -> list[Finding]:
         ("adjustments", "currency"), ("budgets", "currency"),
     ):  # fmt: skip
         frame = book.frame(table)
+        if frame.is_empty():
+            continue
         unknown = [code for code in frame[column].drop_nulls().unique() if not is_currency(code)]
         found += findings_for(
             frame.filter(pl.col(column).is_in(unknown)),

@@ -65,11 +65,12 @@ def _called(row: Row) -> str:
 def budget_accounts_exist(book: Book) -> list[Finding]:
     """Budgets and subscriptions are for accounts of the book."""
     found = []
-    for table, called in (("budgets", _called), ("subscriptions", _subscription)):
+    calls = {"budgets": _called, "subscriptions": _subscription}
+    for table in book.filled(calls):
         found += findings_for(
             book.frame(table).filter(~pl.col("account_id").is_in(book.accounts["account_id"].implode())),
             rule=f"{table}.account_id",
-            message=lambda row, called=called: (  # type: ignore[misc]
+            message=lambda row, called=calls[table]: (  # type: ignore[misc]
                 f"{called(row)} is for account {row['account_id']!r}, which is no account"
             ),
             cure="add the account, or mend its id",

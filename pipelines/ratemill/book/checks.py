@@ -107,7 +107,7 @@ from ratemill.findings import Finding, capped
 from ratemill.tables.book import EVERY_BOOK_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ratemill.book.model import Book
 
@@ -116,7 +116,7 @@ def validities_run_forward(book: Book) -> list[Finding]:
     """A row that applies from an instant to another applies at least at the first: ``valid_from < valid_to``."""
     found: list[Finding] = []
     for table in EVERY_BOOK_TABLE:
-        if {"valid_from", "valid_to"} <= set(table.names):
+        if book.filled([table.name]) and {"valid_from", "valid_to"} <= set(table.names):
             found += findings_for(
                 book.frame(table.name).filter(pl.col("valid_from") >= pl.col("valid_to")),
                 rule=f"{table.name}.validity",
@@ -188,53 +188,65 @@ CHECKS: tuple[Callable[[Book], list[Finding]], ...] = (
     projects_exist,
     scopes_match_something,
     fee_skus_exist,
-    recurring_fees_have_a_name,
-    discounts_are_one_of_percent_and_amount,
     currencies_of_deals_are_invoiced,
     amounts_fit_their_currency,
-    commitments_do_not_overlap,
-    credits_run_forward,
-    prepaid_credits_have_no_scope,
-    adjustment_periods_are_months,
-    # budgets and subscriptions
-    budget_accounts_exist,
-    budget_currencies_are_invoiced,
-    budget_amounts_fit_their_currency,
-    budget_tags_have_a_key,
-    budgets_of_conditions_are_actual,
-    thresholds_can_be_read,
-    subscribed_events_are_known,
-    subscribed_budgets_exist,
-    subscribed_thresholds_exist,
-    subscribed_members_exist,
-    subscriptions_can_happen,
-    subscriptions_have_an_address,
-    subscription_cells_can_be_read,
-    # coupons
-    coupon_accounts_pay,
-    coupon_amounts_can_be_invoiced,
-    coupon_codes_can_be_typed,
-    coupon_codes_differ,
-    # members
-    principals_are_names,
-    principals_are_written_alike,
-    members_see_something_named,
-    organizations_of_members_pay,
-    accounts_of_members_exist,
-    accounts_of_members_are_of_their_organization,
-    projects_of_members_exist,
-    projects_of_members_are_of_one_organization,
-    projects_of_members_fit,
-    members_are_said_once,
-    narrower_rows_add_something,
     # every table
+    budget_accounts_exist,
     validities_run_forward,
     rates_are_between_two_currencies,
 )
 
 
-ZONED_CHECKS: tuple[Callable[..., list[Finding]], ...] = (commitments_share_no_month, credits_reach_an_invoice)
-"""Checks about local months: they take the workspace's ``time_zone``, for accounts that name none."""
+CHECKS_OF: Mapping[str, tuple[Callable[[Book], list[Finding]], ...]] = {
+    "discounts": (discounts_are_one_of_percent_and_amount,),
+    "commitments": (commitments_do_not_overlap,),
+    "credits": (credits_run_forward, prepaid_credits_have_no_scope),
+    "recurring": (recurring_fees_have_a_name,),
+    "adjustments": (adjustment_periods_are_months,),
+    "budgets": (
+        budget_currencies_are_invoiced,
+        budget_amounts_fit_their_currency,
+        budget_tags_have_a_key,
+        budgets_of_conditions_are_actual,
+        thresholds_can_be_read,
+    ),
+    "subscriptions": (
+        subscribed_events_are_known,
+        subscribed_budgets_exist,
+        subscribed_thresholds_exist,
+        subscribed_members_exist,
+        subscriptions_can_happen,
+        subscriptions_have_an_address,
+        subscription_cells_can_be_read,
+    ),
+    "coupons": (
+        coupon_accounts_pay,
+        coupon_amounts_can_be_invoiced,
+        coupon_codes_can_be_typed,
+        coupon_codes_differ,
+    ),
+    "members": (
+        principals_are_names,
+        principals_are_written_alike,
+        members_see_something_named,
+        organizations_of_members_pay,
+        accounts_of_members_exist,
+        accounts_of_members_are_of_their_organization,
+        projects_of_members_exist,
+        projects_of_members_are_of_one_organization,
+        projects_of_members_fit,
+        members_are_said_once,
+        narrower_rows_add_something,
+    ),
+}
+"""Checks that look at the rows of one table that most books do without: nothing is asked where it has none."""
+
+
+ZONED_CHECKS_OF: Mapping[str, tuple[Callable[..., list[Finding]], ...]] = {
+    "commitments": (commitments_share_no_month,),
+    "credits": (credits_reach_an_invoice,),
+}
+"""Such checks about local months: they take the workspace's ``time_zone``, for accounts that name none."""
 
 
 def check_book(book: Book, *, time_zone: str = "UTC") -> list[Finding]:
@@ -243,5 +255,10 @@ def check_book(book: Book, *, time_zone: str = "UTC") -> list[Finding]:
     ``time_zone`` is the workspace's, for accounts that name none.
     """
     found = [finding for check in CHECKS for finding in check(book)]
-    found += [finding for check in ZONED_CHECKS for finding in check(book, time_zone=time_zone)]
+    for table in book.filled(CHECKS_OF):
+        for check in CHECKS_OF[table]:
+            found += check(book)
+    for table in book.filled(ZONED_CHECKS_OF):
+        for zoned in ZONED_CHECKS_OF[table]:
+            found += zoned(book, time_zone=time_zone)
     return capped(found)

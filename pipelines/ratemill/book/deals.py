@@ -24,7 +24,7 @@ FEES = ("recurring", "adjustments")
 
 def accounts_of_deals_exist(book: Book) -> list[Finding]:
     """Discounts, commitments, credits, fees and adjustments are for accounts of the book."""
-    return [finding for table in DEALS for finding in _unknown_accounts(book, table)]
+    return [finding for table in book.filled(DEALS) for finding in _unknown_accounts(book, table)]
 
 
 def _unknown_accounts(book: Book, table: str) -> list[Finding]:
@@ -39,7 +39,7 @@ def _unknown_accounts(book: Book, table: str) -> list[Finding]:
 
 def accounts_of_deals_pay(book: Book) -> list[Finding]:
     """Commitments and credits belong to an account that gets invoices."""
-    return [finding for table in OF_PAYERS for finding in _paid_by_others(book, table)]
+    return [finding for table in book.filled(OF_PAYERS) for finding in _paid_by_others(book, table)]
 
 
 def _paid_by_others(book: Book, table: str) -> list[Finding]:
@@ -58,7 +58,7 @@ def _paid_by_others(book: Book, table: str) -> list[Finding]:
 
 def fee_skus_exist(book: Book) -> list[Finding]:
     """SKUs of recurring fees and adjustments are SKUs of the book."""
-    return [finding for table in FEES for finding in _unknown_fee_skus(book, table)]
+    return [finding for table in book.filled(FEES) for finding in _unknown_fee_skus(book, table)]
 
 
 def _unknown_fee_skus(book: Book, table: str) -> list[Finding]:
@@ -144,7 +144,7 @@ def currencies_of_deals_are_invoiced(book: Book) -> list[Finding]:
         *anybodys,
         *_never_invoiced(book, "commitments", own),  # usage is always in the payer's own currency
         *_never_invoiced(book, "credits", invoiced),
-        *(finding for table in FEES for finding in _invoiced_apart(book, table)),
+        *(finding for table in book.filled(FEES) for finding in _invoiced_apart(book, table)),
     ]
 
 
@@ -156,6 +156,8 @@ _IN_VAIN = {
 
 
 def _never_invoiced(book: Book, table: str, invoiced: pl.DataFrame) -> list[Finding]:
+    if not book.filled([table]):
+        return []
     rows = _with_payer(book, table)
     amounts = rows.filter(
         pl.col("amount").is_not_null(), pl.col("_payer_currency").is_not_null(), _is_known_currency(rows)
@@ -194,7 +196,7 @@ def _is_known_currency(rows: pl.DataFrame) -> pl.Expr:
 
 def amounts_fit_their_currency(book: Book) -> list[Finding]:
     """An amount has no more decimals than its currency: it is billed as it is written."""
-    return [finding for table in DEALS for finding in _finer_than_currency(book, table)]
+    return [finding for table in book.filled(DEALS) for finding in _finer_than_currency(book, table)]
 
 
 def _finer_than_currency(book: Book, table: str) -> list[Finding]:

@@ -29,11 +29,15 @@ def overlaps(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     ``rows`` come from :func:`with_bounds`. Each row is named once, with the earlier row that ends last: linear in
     the rows however many pairs there are. Empty keys equal each other.
     """
+    if rows.height <= 1:
+        return no_pairs(rows)
     return _begun_too_early(rows, keys, earlier=pl.lit(True), later=pl.lit(True))
 
 
 def cross_overlaps(left: pl.DataFrame, right: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Like :func:`overlaps`, where one row of the pair is of ``left`` and the other of ``right``."""
+    if left.is_empty() or right.is_empty():
+        return no_pairs(left)
     columns = [*keys, "_index", "_start", "_end"]
     both = pl.concat(
         [left.select(columns).with_columns(_left=pl.lit(True)), right.select(columns).with_columns(_left=pl.lit(False))]
@@ -48,11 +52,16 @@ def cross_overlaps(left: pl.DataFrame, right: pl.DataFrame, keys: list[str]) -> 
 
 def holes(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Rows that begin after every earlier one with the same keys has ended: ``_index`` and ``_earlier``."""
+    if rows.height <= 1:
+        return no_pairs(rows)
     return _swept(rows, keys, earlier=pl.lit(True)).filter(pl.col("_start") > pl.col("_ended")).select(_PAIR)
 
 
 def both_rows(rows: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """Each pair once, as its later row with the columns of the earlier one behind ``_earlier``; in the rows' order."""
+    if pairs.is_empty():
+        after = {f"{name}_earlier": dtype for name, dtype in rows.schema.items() if name != "_index"}
+        return pl.DataFrame(schema={**pairs.schema, **rows.schema, **after})
     earlier = rows.rename({name: f"{name}_earlier" for name in rows.columns})
     return (
         pairs.unique()
@@ -63,6 +72,11 @@ def both_rows(rows: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 _PAIR = ("_index", "_earlier")
+
+
+def no_pairs(rows: pl.DataFrame) -> pl.DataFrame:
+    """What a sweep finds where nothing can meet, as in most tables of most books: a sweep would cost the same there."""
+    return pl.DataFrame(schema=dict.fromkeys(_PAIR, rows.schema["_index"]))
 
 
 def _begun_too_early(rows: pl.DataFrame, keys: list[str], *, earlier: pl.Expr, later: pl.Expr) -> pl.DataFrame:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ratemill.tables.book import BOOK_TABLES, BUDGETS, COUPONS, EVERY_BOOK_TABLE, MEMBERS, PRICES, SUBSCRIPTIONS
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"
@@ -23,7 +27,13 @@ _TABLES = {table.name: table for table in EVERY_BOOK_TABLE}
 
 def without_rows(table: Table) -> pl.DataFrame:
     """The frame of a table that has no file."""
-    return pl.DataFrame(schema={**table.polars_schema, **SOURCE_SCHEMA})
+    return _no_rows(table.name).clone()
+
+
+@cache
+def _no_rows(table: str) -> pl.DataFrame:
+    """Made once a table: most books leave a dozen of them empty, and making one takes longer than most queries."""
+    return pl.DataFrame(schema={**_TABLES[table].polars_schema, **SOURCE_SCHEMA})
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +84,10 @@ class Book:
         frame: pl.DataFrame = getattr(self, table)
         return frame
 
+    def filled(self, tables: Iterable[str]) -> list[str]:
+        """Those of ``tables`` that have rows. Most books leave most tables empty, and a check of nothing costs time."""
+        return [table for table in tables if not self.frame(table).is_empty()]
+
     @property
     def price_attributes(self) -> list[str]:
         """Names of the ``attr.*`` columns of the prices, sorted."""
@@ -106,7 +120,15 @@ class Book:
 
     def table_sha256(self, table: str) -> str:
         """Hash of one table's content, as :attr:`sha256` is of all."""
-        return _content_hash(self.frame(table), _TABLES[table])
+        if table not in self._hashes:
+            frame = self.frame(table)
+            self._hashes[table] = _hash_of_no_rows(table) if frame.is_empty() else _content_hash(frame, _TABLES[table])
+        return self._hashes[table]
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        """Hashes of tables that were asked for: a run records each, and asks for all of them together as well."""
+        return {}
 
 
 def _completed(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
@@ -137,6 +159,11 @@ def _content_hash(frame: pl.DataFrame, table: Table) -> str:
     filled = [name for name in extra if frame[name].null_count() < frame.height]
     text = frame.select(_unambiguous(name, frame.schema[name]) for name in [*table.names, *filled])
     return hashlib.sha256(text.sort(text.columns).write_csv(quote_style="always").encode()).hexdigest()
+
+
+@cache
+def _hash_of_no_rows(table: str) -> str:
+    return _content_hash(without_rows(_TABLES[table]), _TABLES[table])
 
 
 def _unambiguous(name: str, dtype: pl.DataType) -> pl.Expr:

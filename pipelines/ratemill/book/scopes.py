@@ -45,7 +45,7 @@ def called(table: str, row: Row, suffix: str = "") -> str:
 
 def services_exist(book: Book) -> list[Finding]:
     """Services named in scopes are services of SKUs."""
-    return [finding for table in SCOPED for finding in _unknown_services(book, table)]
+    return [finding for table in book.filled(SCOPED) for finding in _unknown_services(book, table)]
 
 
 def _unknown_services(book: Book, table: str) -> list[Finding]:
@@ -62,7 +62,7 @@ def projects_exist(book: Book) -> list[Finding]:
     """Projects are projects of the book, if it lists any; without a list they are whatever usage says."""
     if book.projects.is_empty():
         return []
-    return [finding for table in WITH_PROJECT for finding in _unknown_projects(book, table)]
+    return [finding for table in book.filled(WITH_PROJECT) for finding in _unknown_projects(book, table)]
 
 
 def _unknown_projects(book: Book, table: str) -> list[Finding]:
@@ -79,8 +79,9 @@ def scoped_skus_exist(book: Book) -> list[Finding]:
     """SKUs that scopes name are SKUs of the book."""
     return [
         finding
-        for table in SCOPED
+        for table in book.filled(SCOPED)
         for column in ("sku_ids", "excludes")
+        if _is_used(book, table, column)
         for finding in _unknown_skus(book, table, column)
     ]
 
@@ -99,7 +100,7 @@ def scoped_skus_are_named_once(book: Book) -> list[Finding]:
     """A scope names a SKU once, and does not both include and exclude it."""
     return [
         finding
-        for table in SCOPED
+        for table in book.filled(SCOPED)
         for finding in [
             *_named_twice(book, table, "sku_ids"),
             *_named_twice(book, table, "excludes"),
@@ -108,7 +109,14 @@ def scoped_skus_are_named_once(book: Book) -> list[Finding]:
     ]
 
 
+def _is_used(book: Book, table: str, column: str) -> bool:
+    """Whether any cell of the column says something; most scopes leave most columns empty."""
+    return book.frame(table)[column].count() > 0
+
+
 def _named_twice(book: Book, table: str, column: str) -> list[Finding]:
+    if not _is_used(book, table, column):
+        return []
     named = _named(book, table, column).filter(~pl.struct("_index", "_sku").is_first_distinct())
     return findings_for(
         named.unique(["_index", "_sku"], keep="first", maintain_order=True),
@@ -120,6 +128,8 @@ def _named_twice(book: Book, table: str, column: str) -> list[Finding]:
 
 
 def _included_and_excluded(book: Book, table: str) -> list[Finding]:
+    if not (_is_used(book, table, "sku_ids") and _is_used(book, table, "excludes")):
+        return []
     left_out = _named(book, table, "excludes").unique(["_index", "_sku"], keep="first", maintain_order=True)
     return findings_for(
         left_out.join(_named(book, table, "sku_ids"), on=["_index", "_sku"], how="semi", maintain_order="left"),
@@ -133,7 +143,9 @@ def _included_and_excluded(book: Book, table: str) -> list[Finding]:
 def scopes_match_something(book: Book) -> list[Finding]:
     """Some SKU, and some project of the account, fits each scope; else it would never do what it is there for."""
     return [
-        finding for table in SCOPED for finding in [*_matching_no_sku(book, table), *_matching_no_project(book, table)]
+        finding
+        for table in book.filled(SCOPED)
+        for finding in [*_matching_no_sku(book, table), *_matching_no_project(book, table)]
     ]
 
 
@@ -146,6 +158,8 @@ _IN_VAIN = {
 
 
 def _matching_no_sku(book: Book, table: str) -> list[Finding]:
+    if not any(_is_used(book, table, column) for column in ("category", "service", "sku_ids")):
+        return []
     frame = book.frame(table).with_row_index("_index")
     named = pl.concat([_unknown(book, table, column).select("_index") for column in ("sku_ids", "excludes")])
     readable = frame.join(named, on="_index", how="anti", maintain_order="left").filter(
@@ -163,6 +177,8 @@ def _matching_no_sku(book: Book, table: str) -> list[Finding]:
 
 
 def _matching_no_project(book: Book, table: str) -> list[Finding]:
+    if not _is_used(book, table, "project_id"):
+        return []
     payer = book.accounts.select("account_id", _payer=pl.col("billing_account_id").fill_null(pl.col("account_id")))
     owners = book.projects.select("project_id", "account_id")
     paid = owners.join(payer, on="account_id", validate="m:1").select("project_id", account_id="_payer")
@@ -221,9 +237,9 @@ def commitments_share_no_month(book: Book, *, time_zone: str) -> list[Finding]:
     """
     rows = intervals.with_bounds(book.commitments)
     by_months = _in_months(rows, book.accounts, time_zone)
-    together = _counting_the_same(by_months, book.skus).join(
-        _counting_the_same(rows, book.skus), on="_index", how="anti"
-    )
+    together = _counting_the_same(by_months, book.skus)
+    if not together.is_empty():
+        together = together.join(_counting_the_same(rows, book.skus), on="_index", how="anti")
     return findings_for(
         intervals.both_rows(rows, together),
         rule="commitments.same_month",
@@ -265,6 +281,8 @@ def _counting_the_same(rows: pl.DataFrame, skus: pl.DataFrame) -> pl.DataFrame:
     An empty project or region stands for any. So rows are parted by which of the two they set, and between two parts
     only what both set has to be equal.
     """
+    if rows.height <= 1:
+        return intervals.no_pairs(rows)
     fitting = rows.join(matching_skus(rows, skus), on=_OF_SKUS, nulls_equal=True)
     always = ["account_id", "sku_id"]
     parts = [

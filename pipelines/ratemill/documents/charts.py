@@ -12,7 +12,6 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
@@ -71,6 +70,8 @@ def _stacked_days_spec(days: int, unit: str, month: str) -> dict[str, Any]:
 
 
 def _stacked_days_chart(days: int, unit: str, month: str) -> dict[str, Any]:
+    import altair as alt  # noqa: PLC0415 - takes a quarter of a second, and most commands draw nothing
+
     axis = {"domain": False, "ticks": False, "labelPadding": 6}
     chart = (
         alt.Chart(alt.Data(values=[{"day": 1, "series": 0, "cost": 0.0}]))

@@ -73,6 +73,8 @@ class PublishedDatabase:
     def insert(self, table: Table, parts: Iterable[pl.DataFrame]) -> None:
         """More rows of a table that is there, in parts, one at a time."""
         for rows in parts:
+            if rows.is_empty():
+                continue
             self._connection.register("incoming", rows.pipe(table.conform).to_arrow())
             self._connection.execute(f"INSERT INTO {_name(table.name)} SELECT * FROM incoming")
             self._connection.unregister("incoming")
