@@ -26,7 +26,7 @@ from ratemill.config import Usage as UsageConfig
 from ratemill.engines import shards as engine_shards
 from ratemill.invoicing.assembly import Invoices, assemble_invoices
 from ratemill.invoicing.invariants import assert_invoices_add_up
-from ratemill.io import warehouse as warehouse_module
+from ratemill.io import stored_usage
 from ratemill.io.usage_files import UsageFile
 from ratemill.io.warehouse import Warehouse
 from ratemill.period import BillingPeriod
@@ -101,9 +101,9 @@ def bill(world: World, *, files: int = 1, by_day: bool = False, threads: int = 1
     with warehouse.rolled_back():
         for number in range(files):
             store(warehouse, world.usage[number::files], config.usage, name=f"usage-{number:02d}.parquet")
-        warehouse.settle_duplicates() if by_day else warehouse.settle_duplicates_at_once()
+        warehouse.usage.settle_duplicates() if by_day else warehouse.settle_duplicates_at_once()
         context = Context(Workspace(Path(), config), warehouse, make_progress(quiet=True), LATER)
-        checked = Checked(period, book, warehouse.usage_files(), INPUTS, ())
+        checked = Checked(period, book, warehouse.usage.files(), INPUTS, ())
         facts = rate_step.rate_into(context, checked, kept)  # type: ignore[arg-type]
     invoices = invoice(world, kept.usage, book, checked.run_id)
     return EngineBill(
@@ -267,7 +267,7 @@ def store(warehouse: Warehouse, records: Sequence[Usage], config: UsageConfig, *
     mapping = map_columns(raw.schema, config)
     assert isinstance(mapping, ColumnMapping), mapping
     intake = take_in(raw.select(mapping.file_columns), mapping)
-    warehouse.store_usage_file(UsageFile(Path(name), name, f"hash of {name}"), iter([intake]), settings_sha256="")
+    warehouse.usage.store_file(UsageFile(Path(name), name, f"hash of {name}"), iter([intake]), settings_sha256="")
 
 
 # Against the reference ----------------------------------------------------------------------------------------------
@@ -436,9 +436,9 @@ class _ScratchWarehouse(Warehouse):
     def settle_duplicates_at_once(self) -> None:
         """One search instead of one a day, which takes half of a little world's time. Days only bound memory."""
         with patch.object(
-            warehouse_module, "_days", lambda pending: [(min(pending["first_start"]), max(pending["last_start"]))]
+            stored_usage, "_days", lambda pending: [(min(pending["first_start"]), max(pending["last_start"]))]
         ):
-            self.settle_duplicates()
+            self.usage.settle_duplicates()
 
     @contextmanager
     def rolled_back(self) -> Iterator[None]:

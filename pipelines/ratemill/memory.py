@@ -133,6 +133,10 @@ class Budget:
         """
         self._require(charges * _CHARGE, lambda: f"{what()} comes to {charges:,} charges, and rating them together")
 
+    def has_room_for(self, charges: int) -> bool:
+        """Whether so many charges may be rated at once."""
+        return charges * _CHARGE <= self.beside
+
     def _require(self, needed: int, what: Callable[[], str]) -> None:
         if needed > self.beside:
             raise UsageError(

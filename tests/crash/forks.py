@@ -176,7 +176,7 @@ def _mark_issue(marks: int) -> None:
     def marking(self: Warehouse) -> Iterator[None]:
         with transaction(self):
             yield
-            (acts,) = self._row("SELECT count(*) FROM ops.events WHERE act IN ('closed', 'credited')") or (0,)
+            (acts,) = self.row("SELECT count(*) FROM ops.events WHERE act IN ('closed', 'credited')") or (0,)
             issues = bool(known) and acts > known[-1]
             known.append(acts)
             if issues:
@@ -232,7 +232,7 @@ class _Moments:
         return self._transaction_events % 4 in (3, 0)
 
 
-_TRANSACTION = ("warehouse.py", "transaction")
+_TRANSACTION = ("transactions.py", "transaction")
 _TAKES_PLACE = {("pathlib.py", "rename"), ("pathlib.py", "replace"), ("atomic.py", "_exchange")}
 
 

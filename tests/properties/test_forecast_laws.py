@@ -39,7 +39,7 @@ def look(world, *instants):
         root = Path(folder)
         with Warehouse.open(root / "state" / "warehouse.duckdb", Engine(threads=1)) as warehouse:
             store(warehouse, world.usage, config.usage, name="usage.parquet")
-            warehouse.settle_duplicates()
+            warehouse.usage.settle_duplicates()
             later = period.widest_end + timedelta(days=1)
             forecaster = Forecaster(
                 Context(Workspace(root, config), warehouse, make_progress(quiet=True), later), make_book(world.book)

@@ -102,13 +102,13 @@ def deliver(
     mapping = map_columns(dict(frame.schema), Usage())
     assert isinstance(mapping, ColumnMapping), mapping
     file = UsageFile(Path(name), name, sha256 or name.ljust(64, "0"))
-    opened.store_usage_file(file, iter([take_in(frame, mapping)]), settings_sha256="")
+    opened.usage.store_file(file, iter([take_in(frame, mapping)]), settings_sha256="")
     if settle:
-        opened.settle_duplicates()
+        opened.usage.settle_duplicates()
 
 
 def duplicates(opened: Warehouse) -> list[tuple]:
-    names = dict(opened.usage_files().select("file_id", "file").rows())
+    names = dict(opened.usage.files().select("file_id", "file").rows())
     found = opened.table("raw", USAGE_DUPLICATES)
     return sorted(
         (names[row["file_id"]], row["row_number"], row["kind"], names.get(row["kept_file_id"]), row["kept_row_number"])
@@ -143,7 +143,7 @@ def test_the_order_of_files_plays_no_part(tmp_path):
         with warehouse(tmp_path / str(number)) as opened:
             for name in order:
                 deliver(opened, name, deliveries[name], settle=number % 2 == 0)
-            opened.settle_duplicates()
+            opened.usage.settle_duplicates()
             answers.append(duplicates(opened))
     assert answers[0] == [
         ("b", 1, "copy", "a", 1),

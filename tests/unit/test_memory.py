@@ -115,6 +115,8 @@ def test_what_cannot_be_cut_and_does_not_fit_is_refused_with_the_ceiling_it_need
     _, _, wanted = str(found.value).rpartition("set [engine] memory to ")
     enough = parse_size(wanted.removesuffix(" or more").replace(" ", ""))
     Budget(enough, 2).require_charges(9_000_000, lambda: "nobody asks")
+    assert budget.has_room_for(200_000)
+    assert not budget.has_room_for(200_000 + 200_000), "one shard after the other"
     with pytest.raises(UsageError, match="9,000,000 resources and SKUs have usage in this period"):
         budget.require_series(9_000_000)
 

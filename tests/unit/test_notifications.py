@@ -456,6 +456,6 @@ def test_an_older_warehouse_gets_the_table(tmp_path):
     """The layout is as it was: a warehouse without the table is opened, and has it then."""
     engine = Engine(threads=1)
     with Warehouse.open(tmp_path / "warehouse.duckdb", engine) as warehouse:
-        warehouse._connection.execute("DROP TABLE ops.notifications")
+        warehouse.execute("DROP TABLE ops.notifications")
     with Warehouse.open(tmp_path / "warehouse.duckdb", engine) as warehouse:
         assert warehouse.table("ops", NOTIFICATIONS).height == 0

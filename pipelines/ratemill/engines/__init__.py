@@ -53,7 +53,7 @@ class Engine(Protocol):
         """Search duplicates wherever rows came or went since the last time."""
 
     def survey(self, warehouse: Warehouse, period: BillingPeriod, files: Sequence[int]) -> Survey:
-        """What usage there is; inside of ``warehouse.usage_of_period``. ``files``: numbers of those it may be in."""
+        """What usage there is, inside of ``warehouse.meter.usage_of_period``. ``files``: numbers of those it is in."""
         ...
 
     def rate(

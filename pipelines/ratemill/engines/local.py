@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,8 +16,9 @@ from ratemill.resources import sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
-    from ratemill.engines.shards import Rules
+    from ratemill.engines.shards import Rated, Rules
     from ratemill.io.charge_store import ChargeWriter
     from ratemill.io.warehouse import Warehouse
     from ratemill.period import BillingPeriod
@@ -36,7 +39,7 @@ class LocalEngine:
 
     def settle_duplicates(self, warehouse: Warehouse) -> None:
         """In the warehouse."""
-        warehouse.settle_duplicates()
+        warehouse.usage.settle_duplicates()
 
     def survey(self, warehouse: Warehouse, period: BillingPeriod, files: Sequence[int]) -> Survey:
         """In the warehouse."""
@@ -55,16 +58,32 @@ class LocalEngine:
         files: Sequence[int],  # noqa: ARG002
         writer: ChargeWriter,
     ) -> int:
-        """One shard after the other."""
+        """Shards side by side, as many as there are threads and memory for; written in their order."""
         budget = budget_of(self.workspace.config.engine)
-        records = 0
-        with warehouse.metered_usage(metering.series, metering.instants) as shards:
+        rated = 0
+        under_way: deque[tuple[int, Future[Rated | None]]] = deque()
+
+        def finish_first() -> int:
+            _, shard = under_way.popleft()
+            done = shard.result()
+            if done is None:
+                return 0
+            writer.write_shard(done.shard.charges, done.shard.unpriced)
+            return done.records
+
+        with (
+            warehouse.meter.metered_usage(metering.series, metering.instants) as shards,
+            ThreadPoolExecutor(budget.threads) as pool,
+        ):
             for number, charges in shards:
                 budget.require_charges(charges, partial(metering.what_is_in, number))  # before they are here
-                rated = rate_sums(
-                    warehouse.metered_shard(number), warehouse.billable_shard(number), metering=metering, rules=rules
-                )
-                if rated is not None:
-                    writer.write_shard(rated.shard.charges, rated.shard.unpriced)
-                    records += rated.records
-        return records
+                while under_way and (
+                    len(under_way) >= budget.threads
+                    or not budget.has_room_for(charges + sum(others for others, _ in under_way))
+                ):
+                    rated += finish_first()
+                sums = warehouse.meter.metered_shard(number), warehouse.meter.billable_shard(number)
+                under_way.append((charges, pool.submit(rate_sums, *sums, metering=metering, rules=rules)))
+            while under_way:
+                rated += finish_first()
+        return rated

@@ -47,7 +47,7 @@ def rate_sums(sums: pl.DataFrame, billable: pl.DataFrame, *, metering: Metering,
     """Rate a shard's sums; none where nobody owned the usage in the period.
 
     Whether there is memory for so many is asked before, by whoever reads them (``Budget.require_charges``).
-    ``sums``, ``billable``: as ``Warehouse.metered_shard`` and ``Warehouse.billable_shard`` have them.
+    ``sums``, ``billable``: as ``UsageMeter.metered_shard`` and ``UsageMeter.billable_shard`` have them.
 
     Raises:
         DataRefusedError: a cost overflows.

@@ -84,8 +84,8 @@ class SparkEngine:
         """Each file, in order; all of them are read before the first is there."""
         if not files:
             return
-        shared = warehouse.share_usage()
-        numbers = warehouse.numbers_of_files([file.name for file in files])
+        shared = warehouse.usage.share_usage()
+        numbers = warehouse.usage.numbers_of_files([file.name for file in files])
         asked: list[dict[str, Any]] = []
         for file in files:
             place, number = place_of(file), numbers[file.name]
@@ -108,10 +108,10 @@ class SparkEngine:
     def settle_duplicates(self, warehouse: Warehouse) -> None:
         """In tasks, over all usage around what is new."""
         shared = _share_stored(warehouse)
-        pending = warehouse.pending_duplicates()
+        pending = warehouse.usage.pending_duplicates()
         if not pending.height:
             return
-        warehouse.drop_unused_deliveries()
+        warehouse.usage.drop_unused_deliveries()
         first, last = pending.select(pl.col("first_start").min(), pl.col("last_start").max()).row(0)
         with shared.job() as job:
             warehouse.write_parquet("SELECT * FROM raw.series", job / "series.parquet")
@@ -120,10 +120,10 @@ class SparkEngine:
             span = (first, last + timedelta(microseconds=1))
             requests = [
                 {**request, "out": str(job / f"duplicates-{request['number']:05d}.parquet")}
-                for request in self._parts(warehouse, warehouse.files_to_search(), job, span, with_ids=True)
+                for request in self._parts(warehouse, warehouse.usage.files_to_search(), job, span, with_ids=True)
             ]
             self._cluster.answers("settle", requests, _over_buckets("searching duplicates"))
-            warehouse.adopt_duplicates([request["out"] for request in requests])
+            warehouse.usage.adopt_duplicates([request["out"] for request in requests])
 
     # --------------------------------------------------------------------------------------------------------- rating
 
@@ -151,7 +151,7 @@ class SparkEngine:
         """In tasks: sums over ranges of buckets first, then shard by shard."""
         if not metering.series.height:
             return 0
-        with warehouse.share_usage().job() as job:
+        with warehouse.usage.share_usage().job() as job:
             _write_plan(job, metering, rules)
             sums = [
                 {
@@ -188,7 +188,7 @@ class SparkEngine:
         self, warehouse: Warehouse, period: BillingPeriod, files: Sequence[int], job: Path
     ) -> list[dict[str, Any]]:
         warehouse.write_parquet("SELECT * FROM raw.usage_duplicates", job / "duplicates.parquet")
-        known = warehouse.usage_files().filter(pl.col("file_id").is_in(list(files)))
+        known = warehouse.usage.files().filter(pl.col("file_id").is_in(list(files)))
         parts = self._parts(warehouse, known, job, (period.widest_start, period.widest_end), with_ids=False)
         return [{**part, "period": str(period)} for part in parts]
 
@@ -201,7 +201,7 @@ class SparkEngine:
         tasks = max(1, min(rows // FEWEST_ROWS_OF_TASK, max(self._cluster.slots, -(-rows // MOST_ROWS_OF_TASK))))
         edges = [number * BUCKETS // tasks for number in range(tasks + 1)]
         part = {
-            "rows": warehouse.shared_files(files["file_id"].to_list()),
+            "rows": warehouse.usage.shared_files(files["file_id"].to_list()),
             "keys": str(job / "keys.parquet"),
             "start": span[0].isoformat(),
             "end": span[1].isoformat(),
@@ -238,18 +238,18 @@ class _SharedFile(ReadFile):
     def store(self, warehouse: Warehouse, *, settings_sha256: str) -> dict[str, Any]:
         if self.refusal is not None:
             raise FileRefusedError(self.refusal)
-        return warehouse.store_shared_file(self.file, self.delivery, settings_sha256=settings_sha256)
+        return warehouse.usage.store_shared_file(self.file, self.delivery, settings_sha256=settings_sha256)
 
 
 def _share_stored(warehouse: Warehouse) -> SharedFolder:
     """The shared folder, with the rows that an engine of one machine has stored."""
-    shared = warehouse.share_usage()
-    for number, rows, sha256, settings_sha256 in warehouse.stored_files().iter_rows():
+    shared = warehouse.usage.share_usage()
+    for number, rows, sha256, settings_sha256 in warehouse.usage.stored_files().iter_rows():
         name = _delivery_name(number, "stored", sha256, settings_sha256)
-        with warehouse.writing(shared.delivery(name), number) as writer:
-            for intake in warehouse.stored_slices(number, rows):
+        with warehouse.usage.writing(shared.delivery(name), number) as writer:
+            for intake in warehouse.usage.stored_slices(number, rows):
                 writer.add(intake)
-        warehouse.move_to_shared(number, name)
+        warehouse.usage.move_to_shared(number, name)
     return shared
 
 

@@ -102,7 +102,7 @@ def _load(request: dict[str, Any]) -> dict[str, Any]:
         for file, read in zip(waiting, reader.read(places), strict=True):
             delivery = Delivery(Path(file["delivery"]))
             try:
-                with warehouse.writing(delivery, file["file_id"], fetched=_version_of(read)) as writer:
+                with warehouse.usage.writing(delivery, file["file_id"], fetched=_version_of(read)) as writer:
                     for intake in read.intakes():
                         writer.add(intake)
             except FileRefusedError as refusal:
@@ -159,7 +159,7 @@ def _part(request: dict[str, Any]) -> Iterator[Warehouse]:
         TemporaryDirectory(prefix="ratemill-", dir=_scratch()) as folder,
         Warehouse.in_memory(engine, Path(folder)) as warehouse,
     ):
-        warehouse.take_buckets(request["part"])
+        warehouse.usage.take_buckets(request["part"])
         yield warehouse
 
 
@@ -167,10 +167,10 @@ def _settle(request: dict[str, Any]) -> dict[str, Any]:
     """Find the duplicates of a task's buckets."""
     job = Path(request["job"])
     with _part(request) as warehouse:
-        warehouse.take_files(
+        warehouse.usage.take_files(
             series=job / "series.parquet", files=job / "files.parquet", pending=job / "pending.parquet"
         )
-        warehouse.settle_duplicates()
+        warehouse.usage.settle_duplicates()
         with _appearing(Path(request["out"])) as out:
             warehouse.write_parquet("SELECT * FROM raw.usage_duplicates", out)
     return {}
@@ -180,8 +180,8 @@ def _survey(request: dict[str, Any]) -> dict[str, Any]:
     """Find the series and instants of a period in a task's buckets, and count their rows."""
     job, period = Path(request["job"]), BillingPeriod.parse(request["period"])
     part = request["part"]
-    with _part(request) as warehouse, warehouse.usage_of_period(period):
-        warehouse.take_duplicates(job / "duplicates.parquet")
+    with _part(request) as warehouse, warehouse.meter.usage_of_period(period):
+        warehouse.usage.take_duplicates(job / "duplicates.parquet")
         with _appearing(Path(request["out"])) as out:
             warehouse.write_parquet(sql("shared/records_of_series"), out)
         span = {"widest_start": period.widest_start, "widest_end": period.widest_end}
@@ -195,13 +195,12 @@ def _meter(request: dict[str, Any]) -> dict[str, Any]:
     """Add the usage of a task's buckets up, for each shard."""
     job, period = Path(request["job"]), BillingPeriod.parse(request["period"])
     series, instants = (pl.read_parquet(job / f"{name}.parquet", glob=False) for name in ("series", "instants"))
-    with _part(request) as warehouse, warehouse.usage_of_period(period):
-        warehouse.take_duplicates(job / "duplicates.parquet")
-        with warehouse.metered_usage(series, instants) as shards:
+    with _part(request) as warehouse, warehouse.meter.usage_of_period(period):
+        warehouse.usage.take_duplicates(job / "duplicates.parquet")
+        with warehouse.meter.metered_usage(series, instants) as shards:
             for name in ("metered_usage", "billable_usage"):
-                query = f"SELECT {name}.*, shard FROM {name} JOIN rating_series USING (series_id) ORDER BY shard"  # noqa: S608
                 with _appearing(Path(request[name])) as out:
-                    warehouse.write_parquet(query, out, rows_of_group=_ROWS_OF_SUMS)
+                    warehouse.write_parquet(sql(f"shared/{name}"), out, rows_of_group=_ROWS_OF_SUMS)
     return {"shards": [number for number, _ in shards]}
 
 

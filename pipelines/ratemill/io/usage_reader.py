@@ -200,7 +200,7 @@ class ReadFile:
         Raises:
             FileRefusedError: nothing was changed.
         """
-        return warehouse.store_usage_file(self.file, self.intakes(), settings_sha256=settings_sha256)
+        return warehouse.usage.store_file(self.file, self.intakes(), settings_sha256=settings_sha256)
 
     def intakes(self) -> Iterator[Intake]:
         """Its slices, in file order; each is removed from disk when the next is asked for.

@@ -53,7 +53,7 @@ def back_up(context: Context, folder: Path, *, with_usage: bool) -> BackedUp:
             "with_usage": with_usage,
             **_ledger(warehouse),
         }
-        loaded = [root / name for name in warehouse.usage_files().filter(status="loaded")["file"]]
+        loaded = [root / name for name in warehouse.usage.files().filter(status="loaded")["file"]]
         warehouse.write_out()
         made, linked = write_backup(
             folder / context.now.strftime("%Y-%m-%dT%H%M%SZ"),

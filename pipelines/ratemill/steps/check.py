@@ -106,7 +106,7 @@ def billed_without_usage(context: Context, book: Book, period: BillingPeriod, in
     if inputs.get("corrections") or context.warehouse.current_run(period) is not None:
         return True
     fees = bills_without_usage(book, period, context.config.period.time_zone)
-    return fees and context.warehouse.usage_files().height > 0
+    return fees and context.warehouse.usage.files().height > 0
 
 
 def check(context: Context, period: BillingPeriod) -> Checked:
@@ -119,7 +119,7 @@ def check(context: Context, period: BillingPeriod) -> Checked:
     """
     refuse_future(period, context.now)
     with context.step("check", period) as step:
-        if not context.warehouse.is_settled():
+        if not context.warehouse.usage.is_settled():
             raise UsageError(
                 "loading was stopped before its end, so files may be missing and duplicates are not settled"
                 " → run: ratemill load"
@@ -127,12 +127,12 @@ def check(context: Context, period: BillingPeriod) -> Checked:
         book, findings = checked_book(context.workspace)
         addresses = read_customer_rows(context.workspace.root).addresses
         book = with_electronic_addresses(book, addresses, at=period.end(context.config.period.time_zone) - _INSTANT)
-        files = files_of(context.warehouse.usage_files(), period)
+        files = files_of(context.warehouse.usage.files(), period)
         inputs = inputs_of(context, book, files, period)
         may_be_billed = files.filter(pl.col("rows_accepted") + pl.col("rows_rejected") > 0).height > 0
         if not may_be_billed and not billed_without_usage(context, book, period, inputs):
             patterns = ", ".join(context.config.usage.files)
-            if not context.warehouse.usage_files().height:
+            if not context.warehouse.usage.files().height:
                 raise NothingToBillError(
                     f"no file matches [usage] files = {patterns} in {context.workspace.root}, or none is loaded yet;"
                     " nothing to bill → run: ratemill load"

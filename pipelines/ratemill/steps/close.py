@@ -190,7 +190,7 @@ def _evidence(context: Context, checked: Checked, drafts: Billed, loaded: Loaded
     warehouse, period, config = context.warehouse, checked.period, context.config
     rated = rate(context, checked)  # the charges stand: this counts again, and tells its own warnings from others
     stretch = {"start": period.start(config.period.time_zone), "end": period.end(config.period.time_zone)}
-    with warehouse.usage_of_period(period):
+    with warehouse.meter.usage_of_period(period):
         hours = warehouse.frame(sql("checks/hours_with_usage"), stretch)["hour"].to_list()
         holes = warehouse.frame(sql("checks/resources_with_holes"), stretch)
     own = set(rated.findings)  # rejects and unpriced usage are points of their own
@@ -200,7 +200,7 @@ def _evidence(context: Context, checked: Checked, drafts: Billed, loaded: Loaded
         period=period,
         time_zone=config.period.time_zone,
         refused=loaded.refused,
-        files=warehouse.usage_files()["file"].to_list(),
+        files=warehouse.usage.files()["file"].to_list(),
         hours=hours,
         holes=holes,
         rows_considered=rated.facts["rows_in"] - rated.facts["rows_filtered"],

@@ -58,7 +58,7 @@ def issued_run(context: Context, period: BillingPeriod) -> tuple[Checked, Rated]
         raise InvariantError(f"{period} is closed, but its run is not the current one")
     book = Book.of(**{table.name: warehouse.book_table(table, run["book_sha256"]) for table in BOOK_TABLES})
     inputs = json.loads(run["inputs"])
-    files = warehouse.usage_files().filter(pl.col("file").is_in(list(inputs["usage"]))).sort("sha256", "file")
+    files = warehouse.usage.files().filter(pl.col("file").is_in(list(inputs["usage"]))).sort("sha256", "file")
     found = warehouse.table("ops", FINDINGS, "run_id = $run_id", {"run_id": run["run_id"]})
     findings = tuple(
         Finding(**{k: v for k, v in row.items() if k != "run_id"} | {"severity": Severity(row["severity"])})

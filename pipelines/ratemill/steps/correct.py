@@ -108,7 +108,7 @@ def _given_back_twice(warehouse: Warehouse, corrections: pl.DataFrame) -> list[F
 
 
 def _recheck(context: Context, checked: Checked, period: BillingPeriod) -> _Recheck:
-    files = files_of(context.warehouse.usage_files(), period)
+    files = files_of(context.warehouse.usage.files(), period)
     inputs = rating_inputs(context, checked.book, files, period)
     return _Recheck(period, checked.book, files, inputs, ())
 

@@ -197,7 +197,7 @@ class _Month:
         resources = {charge.row["resource_id"] for charge in wanted}
         named = sorted(name for name in resources if name is not None)
         whole = len(chosen) == len(priced.mine)
-        with warehouse.usage_of_period(self.period):
+        with warehouse.meter.usage_of_period(self.period):
             series = warehouse.frame(
                 sql("explain/series"),
                 {
@@ -214,7 +214,7 @@ class _Month:
             if not instants.height:
                 return Metered(_NO_PARTS)
             metering = plan_metering(known, self.book, instants, period=self.period, config=self.config)
-            with warehouse.metered_usage(metering.series, metering.instants):
+            with warehouse.meter.metered_usage(metering.series, metering.instants):
                 sums = warehouse.frame(sql("explain/usage_by_file"))
                 billable = warehouse.frame("SELECT * FROM billable_usage WHERE hour IS NOT NULL")
                 single = chosen[0].row if records else None

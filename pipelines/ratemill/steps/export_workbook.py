@@ -46,7 +46,7 @@ def export_workbook(context: Context, period: BillingPeriod, *, to: Path | None)
         raise UsageError(f"{period} has no invoices to export → run: ratemill run --period {period}")
     book = Book.of(**{table.name: context.warehouse.book_table(table, run["book_sha256"]) for table in BOOK_TABLES})
     with context.progress.step("export") as step:
-        files = context.warehouse.usage_files().filter(pl.col("file").is_in(list(_usage_of(run))))
+        files = context.warehouse.usage.files().filter(pl.col("file").is_in(list(_usage_of(run))))
         source = workbook_source(
             context,
             period,

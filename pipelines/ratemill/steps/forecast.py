@@ -101,7 +101,7 @@ def refuse_unsettled(context: Context) -> None:
     Raises:
         UsageError: loading was stopped.
     """
-    if not context.warehouse.is_settled():
+    if not context.warehouse.usage.is_settled():
         raise UsageError(
             "loading was stopped before its end, so files may be missing and duplicates are not settled"
             " → run: ratemill load"
@@ -153,7 +153,7 @@ def rated(
     ``expected``: frames of series_id, usage_start, quantity, beside what was metered ``before`` (None: all of it).
     """
     store = ChargeStore(context.workspace.state / "spill" / "forecast")
-    with context.warehouse.expecting(period, before or period.widest_end, expected) as files:
+    with context.warehouse.meter.expecting(period, before or period.widest_end, expected) as files:
         checked = Checked(period, book, files, {"usage": {}}, ())
         context = replace(context, cluster=None)  # what is expected lies in this process
         try:
@@ -407,7 +407,7 @@ def backtest(context: Context, *, periods: int) -> Backtest:
 
 def _whole_months(context: Context) -> list[BillingPeriod]:
     """Months that are over and loaded from their first day to their last."""
-    spans = context.warehouse.usage_files().select(
+    spans = context.warehouse.usage.files().select(
         pl.col("first_usage_start").min(), pl.col("last_usage_start").max()
     ).row(0)  # fmt: skip
     first, last = spans

@@ -200,7 +200,7 @@ def changed_rating_key(context: Context, book: Book, period: BillingPeriod, sett
 
     ``settled``: of :func:`settled_periods`.
     """
-    inputs = rating_inputs(context, book, files_of(context.warehouse.usage_files(), period), period)
+    inputs = rating_inputs(context, book, files_of(context.warehouse.usage.files(), period), period)
     same_code = inputs | {"code": settled.code}
     if rating_key(same_code, period) == settled.rating_key:
         return None

@@ -44,7 +44,7 @@ def load(context: Context) -> Loaded:
     """
     config = context.config.usage
     settings = config.fingerprint()
-    known = {row["file"]: row for row in context.warehouse.usage_files().iter_rows(named=True)}
+    known = {row["file"]: row for row in context.warehouse.usage.files().iter_rows(named=True)}
     found = find_usage(context.workspace)
     findings: list[Finding] = []
     loaded = rows = 0
@@ -91,7 +91,7 @@ def _note(context: Context) -> None:
     for (details,) in warehouse.table("ops", EVENTS, "act = 'loaded'").sort("sequence").select("details").iter_rows():
         act = json.loads(details)
         noted |= {file: (sha256, act["settings"]) for file, sha256 in act["files"].items()}
-    files = warehouse.usage_files().filter(pl.col("settings_sha256") == settings)
+    files = warehouse.usage.files().filter(pl.col("settings_sha256") == settings)
     changed = {
         file: sha256
         for file, sha256 in files.select("file", "sha256").iter_rows()
@@ -111,7 +111,7 @@ def _is_unchanged(former: dict[str, object] | None, file: UsageFile | UsageObjec
 
 
 def _refuse(context: Context, name: str, sha256: str, reason: str) -> Finding:
-    context.warehouse.refuse_usage_file(name, sha256, reason)
+    context.warehouse.usage.refuse_file(name, sha256, reason)
     message, _, cure = reason.rpartition(" → ")
     if not message:
         message, cure = reason, "ask its supplier for it again"
@@ -135,7 +135,7 @@ def _gone(known: dict[str, dict[str, object]], found: list[UsageFile | UsageObje
 
 def _without_rows(context: Context, found: list[UsageFile | UsageObject | tuple[str, str]]) -> list[Finding]:
     here = {file.name for file in found if not isinstance(file, tuple)}
-    files = context.warehouse.usage_files().filter(status="loaded", rows_in=0)["file"]
+    files = context.warehouse.usage.files().filter(status="loaded", rows_in=0)["file"]
     return [
         Finding(
             Severity.WARNING,

@@ -84,7 +84,7 @@ def standing(context: Context) -> Values:
         values["untaxed_amount"] |= {(period, currency): float(amount) for currency, amount in sums.iter_rows()}
         found = [finding.severity for finding in warehouse.findings(run_id)]
         values["findings"] |= {(period, severity.value): found.count(severity) for severity in Severity}
-    files = warehouse.usage_files().group_by("status").len()
+    files = warehouse.usage.files().group_by("status").len()
     values["usage_files"] = {(status,): count for status, count in files.iter_rows()}
     waiting = dict(warehouse.frame("SELECT state, count(*) FROM ops.notifications GROUP BY state").iter_rows())
     values["notifications"] = {(state,): waiting.get(state, 0) for state in _UNSENT}

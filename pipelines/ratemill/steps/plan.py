@@ -144,7 +144,7 @@ class _Span:
 def _loading(context: Context) -> tuple[Loading, list[_Span]]:
     config = context.config.usage
     settings = config.fingerprint()
-    known = {row["file"]: row for row in context.warehouse.usage_files().iter_rows(named=True)}
+    known = {row["file"]: row for row in context.warehouse.usage.files().iter_rows(named=True)}
     found = find_usage(context.workspace)
     spans = []
     for file in found:
@@ -161,7 +161,7 @@ def _loading(context: Context) -> tuple[Loading, list[_Span]]:
         work=tuple(span.work for span in spans),
         unreadable=tuple(file for file in found if isinstance(file, tuple)),
         gone=tuple(name for name, row in sorted(known.items()) if name not in here and row["rows_in"]),
-        is_settled=context.warehouse.is_settled(),
+        is_settled=context.warehouse.usage.is_settled(),
     )
     return loading, spans
 

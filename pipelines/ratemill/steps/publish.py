@@ -62,8 +62,8 @@ def publish(context: Context) -> None:
             )
             for table in LEDGER_TABLES:
                 database.add_frame(table, warehouse.table("ops", table).sort(*table.key))
-            database.add_frame(USAGE_FILES, warehouse.usage_files())
-            database.add_frame(REJECTED_ROWS, warehouse.rejected_rows())
+            database.add_frame(USAGE_FILES, warehouse.usage.files())
+            database.add_frame(REJECTED_ROWS, warehouse.usage.rejected_rows())
             database.add_frames(UNPRICED_USAGE, _unpriced(store, current))
             _add_usage(context, database, current)
             left_out = _add_focus(context, database, store, current)
@@ -185,7 +185,7 @@ def _usage_records(warehouse: Warehouse, periods: list[BillingPeriod]) -> Iterat
     since: datetime | None = None
     for period in periods:
         since = period.widest_start if since is None else max(since, period.widest_start)
-        with warehouse.usage_of_period(period):
+        with warehouse.meter.usage_of_period(period):
             yield from warehouse.frames(sql("core/published_usage"), {"since": since})
         since = period.widest_end
 

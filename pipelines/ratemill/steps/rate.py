@@ -76,9 +76,9 @@ def rate(context: Context, checked: Checked) -> Rated:
 def _reject_again(context: Context, checked: Checked) -> None:
     """Reject by this book again: after these charges were rated, the period may have been judged by another one."""
     warehouse, book, period = context.warehouse, checked.book, checked.period
-    with warehouse.usage_of_period(period):
+    with warehouse.meter.usage_of_period(period):
         series = warehouse.frame(sql("core/series_of_period"))
-        warehouse.replace_book_rejects(split_by_book(series, book.accounts, book.skus).unknown, period)
+        warehouse.meter.replace_book_rejects(split_by_book(series, book.accounts, book.skus).unknown, period)
 
 
 def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_rejects: bool = True) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_
     ``keep_rejects``: keep in the warehouse which rows this book rejects. Without, nothing but charges is written.
     """
     warehouse, book, period = context.warehouse, checked.book, checked.period
-    with warehouse.usage_of_period(period):
+    with warehouse.meter.usage_of_period(period):
         files = checked.files["file_id"].to_list()
         survey = context.engine.survey(warehouse, period, files)
         context.budget.require_series(survey.series.height)
@@ -97,7 +97,7 @@ def rate_into(context: Context, checked: Checked, writer: ChargeWriter, *, keep_
         metered_rows = context.engine.rate(warehouse, metering, rules, files, writer)
         writer.replace_unpriced(unpriced_of_shards(writer.unpriced))
         if keep_rejects:
-            warehouse.replace_book_rejects(split.unknown, period)
+            warehouse.meter.replace_book_rejects(split.unknown, period)
         return _facts(
             warehouse, checked, writer, known=split.known, unknown=split.unknown, stored_rows=survey.rows,
             metered_rows=metered_rows,

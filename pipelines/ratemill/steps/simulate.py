@@ -103,7 +103,7 @@ def simulate(
         DataRefusedError: the other book has mistakes, leaves usage without a price or payers without a tax, or what
             stands of a month no longer leads to what was billed.
     """
-    if not context.warehouse.is_settled():
+    if not context.warehouse.usage.is_settled():
         raise UsageError(
             "loading was stopped before its end, so files may be missing and duplicates are not settled"
             " → run: ratemill load"
@@ -264,7 +264,7 @@ def _stood(context: Context, period: BillingPeriod) -> _Stood:
         raise UsageError(f"{period} has no run yet, so there is nothing to compare with"
                          f" → run: ratemill run --period {period}")  # fmt: skip
     book = book_of_run(warehouse, run["book_sha256"])
-    files = files_of(warehouse.usage_files(), period)
+    files = files_of(warehouse.usage.files(), period)
     changed = changed_rating_inputs(json.loads(run["inputs"]), rating_inputs(context, book, files, period), period)
     store = ChargeStore(context.workspace.charges)
     if not all(file.is_file() for file in store.charge_files(period, run["run_id"])):

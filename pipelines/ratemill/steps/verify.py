@@ -395,7 +395,7 @@ class _Verifier:
             self._find([wrong("book", f"the book of then is no longer right: {_first_line(error)}", column="book")])
             return
         self._find(self._book(book, inputs))
-        files = files_of(self.warehouse.usage_files(), self.period)
+        files = files_of(self.warehouse.usage.files(), self.period)
         now = rating_inputs(self.context, book, files, self.period)
         self.done.not_derived += changed_rating_inputs(inputs, now, self.period)
         if self.done.not_derived or any(finding.rule == "verify.book" for finding in self.done.findings):
