@@ -1006,6 +1006,18 @@ def test_words_and_figures_are_of_one_language(shipped_templates, pdf, language,
         assert squeezed(words) in printed
 
 
+@pytest.mark.parametrize(
+    ("language", "unit"), [("en", "1,000,000 Tokens"), ("de", "1.000.000 Tokens"), ("fr", "1\u202f000\u202f000 Tokens")]
+)
+def test_people_read_a_unit_as_they_read_figures_and_machines_as_the_book_has_it(
+    shipped_templates, pdf, language, unit
+):
+    built = document([line("AI", "Model", "2.5", "1000000 Tokens", "0.30")], account=ACME | {"language": language})
+    assert squeezed(unit) in squeezed(_Page(render_invoice_html(built, shipped_templates)).text)
+    assert squeezed(unit) in pdf_text(pdf.render(built))
+    assert [row["unit"] for row in json.loads(invoice_json(built))["lines"]] == ["1000000 Tokens"]
+
+
 def test_every_shipped_language_has_every_label_with_the_same_places_to_fill_in():
     files = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
@@ -1061,6 +1073,18 @@ def test_numbers_keep_every_digit_they_have():
     assert formats.format_unit_price(Decimal("0.000000000125"), "EUR") == "0.000000000125"
     assert formats.format_unit_price(Decimal("3.5000"), "KWD") == "3.500"
     assert formats.format_exact(Decimal("-0.009999000000000000")) == "-0.009999"
+
+
+@pytest.mark.parametrize(
+    ("unit", "language", "shown"),
+    [("1000000 Tokens", "en", "1,000,000 Tokens"), ("1000000 Tokens", "de", "1.000.000 Tokens"),
+     ("1000000 Tokens", "fr", "1\u202f000\u202f000 Tokens"), ("1000000 Tokens", "hi", "10,00,000 Tokens"),
+     ("100 Requests", "en", "100 Requests"), ("Hours", "en", "Hours"), ("Gigabyte Hours", "de", "Gigabyte Hours"),
+     ("Tokens of 2026", "en", "Tokens of 2026"), ("0001 Units", "en", "0001 Units"), ("2026", "en", "2026"),
+     ("1000.5 Units", "en", "1000.5 Units"), ("1" * 400 + " Units", "en", "1" * 400 + " Units"), ("", "en", "")],
+)  # fmt: skip
+def test_a_number_in_front_of_a_unit_is_grouped(unit, language, shown):
+    assert formats.format_unit(unit, language) == shown
 
 
 @pytest.mark.parametrize(

@@ -216,11 +216,17 @@ def test_lines_have_discounts_and_net_and_the_exact_cost_as_text():
     assert (fee["Kind"], fee["Amount"], fee["Discounts"], fee["Net"], fee["Source"]) == ("recurring", 10, -1, 9, "fee")
 
 
+def test_lines_have_units_as_people_read_them():
+    of = billed(document("2026-09-acme-EUR", line("0.75", pricing_unit="1000000 Tokens"), line("1.00")))
+    rows = table(opened(build_workbook(source(of)).data)["Lines"])
+    assert [row["Unit"] for row in rows] == ["1,000,000 Tokens", "h"]
+
+
 def test_the_summary_has_last_month_beside_it_and_a_sum_per_currency():
     now = billed(document("2026-09-acme-EUR", line("110.00")), document("2026-09-gulf-EUR", line("5.00")))
     before = billed(document("2026-08-acme-EUR", line("100.00")), document("2026-08-sora-EUR", line("7.00"))).invoices
     sheet = opened(build_workbook(source(now, previous_invoices=before)).data, values=True)["Summary"]
-    rows = [(row[0], row[2], row[5], row[10], row[11], row[12]) for row in sheet.iter_rows(min_row=5, values_only=True)]
+    rows = [(row[0], row[2], *row[5:9]) for row in sheet.iter_rows(min_row=5, values_only=True)]
     assert [row for row in rows if row[1] is not None] == [
         ("Acme", 1, 110, 100, 10, 0.1),
         ("Gulf Trading", 1, 5, 0, 5, None),

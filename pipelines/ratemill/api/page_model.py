@@ -415,7 +415,7 @@ def _offer(row: dict[str, Any], sku: dict[str, Any], zone: ZoneInfo) -> Offer:
     return Offer(
         sku_id=sku["sku_id"],
         name=sku["name"],
-        unit=_spelled(sku["pricing_unit"]),
+        unit=sku["pricing_unit"],
         region=version["region"] or "",
         price_list=version["price_list"],
         tiers=tuple((tier["up_to"], tier["unit_price"], tier["flat_fee"]) for tier in row["tiers"]),
@@ -424,9 +424,3 @@ def _offer(row: dict[str, Any], sku: dict[str, Any], zone: ZoneInfo) -> Offer:
         last_day=(ends.astimezone(zone) - timedelta(microseconds=1)).date() if ends else None,
         conditions=tuple([version["window"]] if version["window"] else []) + tuple(conditions),
     )
-
-
-def _spelled(unit: str) -> str:
-    """A unit as people read it: ``1000000 Tokens`` is 1,000,000 Tokens."""
-    size, space, name = unit.partition(" ")
-    return f"{int(size):,}{space}{name}" if size.isdecimal() and size.isascii() else unit

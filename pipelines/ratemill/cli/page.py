@@ -83,18 +83,19 @@ def _rows(summary: PeriodSummary) -> Table:
 
 
 def _totals(totals: Sequence[CurrencyTotal]) -> Table:
+    """What was billed; last month stands right of the amount that it is compared with, which is the one before tax."""
     table = _table()
-    for heading in ("Currency", "Invoices", "Untaxed", "Tax", "Total", "Last month", "Change"):
+    for heading in ("Currency", "Invoices", "Before tax", "Last month", "Change", "Tax", "Total"):
         table.add_column(heading, justify="left" if heading == "Currency" else "right")
     for total in totals:
         table.add_row(
             total.currency,
             f"{total.invoices:,}",
             format_amount(total.untaxed, total.currency),
-            format_amount(total.tax, total.currency),
-            Text(format_amount(total.total, total.currency), style="bold"),
             _NONE if total.previous_untaxed is None else format_amount(total.previous_untaxed, total.currency),
             _change(total),
+            format_amount(total.tax, total.currency),
+            Text(format_amount(total.total, total.currency), style="bold"),
         )
     return table
 

@@ -30,6 +30,7 @@ FILTERS = {
     "amount": formats.format_amount,
     "money": formats.format_money,
     "quantity": formats.format_quantity,
+    "unit": formats.format_unit,
     "unit_price": formats.format_unit_price,
     "exact": formats.format_exact,
     "percent": formats.format_percent,

@@ -30,6 +30,7 @@ _WIDE = decimal.Context(prec=80, rounding=decimal.ROUND_HALF_UP)
 _REMEMBERED = 4096
 """The same days, zeros and prices are on line after line; writing one takes longer than looking it up."""
 _DIGITS_OF_A_PATTERN = re.compile(r"[#,0.]+")
+_SIZE_OF_A_UNIT = re.compile(r"^[1-9][0-9]{3,17}(?= )")
 
 REPLACEMENT = "\ufffd"
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -75,6 +76,11 @@ def currency_comes_first(language: str = DEFAULT_LANGUAGE) -> bool:
 def format_quantity(value: Decimal, language: str = DEFAULT_LANGUAGE) -> str:
     """A quantity with all its digits and no trailing zeros: ``1,488``, ``0.000000125``."""
     return _decimal(value, 0, QUANTITY_DECIMALS, language)
+
+
+def format_unit(unit: str, language: str = DEFAULT_LANGUAGE) -> str:
+    """A unit as the book writes it, but for a number at its beginning: ``1,000,000 Tokens``."""
+    return _SIZE_OF_A_UNIT.sub(lambda size: format_quantity(Decimal(size[0]), language), unit)
 
 
 def format_unit_price(value: Decimal, currency: str, language: str = DEFAULT_LANGUAGE) -> str:

@@ -31,6 +31,7 @@ class Shown:
 Amount = Annotated[Decimal, Shown("amount")]
 UnitPrice = Annotated[Decimal, Shown("unit_price")]
 Quantity = Annotated[Decimal, Shown("quantity")]
+Unit = Annotated[str, Shown("unit")]
 Percent = Annotated[Decimal, Shown("percent")]
 Exact = Annotated[Decimal, Shown("exact")]
 Day = Annotated[date, Shown("day")]
@@ -195,7 +196,7 @@ class Line:
     """First and last day where they do not span the whole month; else none."""
     quantity: Quantity | None
     """Quantity that is priced, of a correction the difference; none on amounts that are for no quantity."""
-    unit: str
+    unit: Unit
     """Unit of the quantity and the price; empty: none."""
     unit_price: UnitPrice | None
     """Price of one unit; none on corrections, and where there are several: tiers, packages, rates of several days."""
@@ -531,6 +532,7 @@ _WITH_LANGUAGE: dict[str, Callable[[Any, str], str]] = {
     "month": formats.format_month,
     "percent": formats.format_percent,
     "quantity": formats.format_quantity,
+    "unit": formats.format_unit,
 }
 
 

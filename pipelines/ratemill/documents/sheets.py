@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import xlsxwriter
 from xlsxwriter.utility import xl_col_to_name, xl_range_abs
 
-from ratemill.documents.formats import REPLACEMENT, clean_text, plain
+from ratemill.documents.formats import REPLACEMENT, clean_text, format_unit, plain
 from ratemill.money import minor_unit_decimals
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Kind(StrEnum):
     """How the values of a column are written."""
 
     TEXT = "text"
+    UNIT = "unit"
+    """Text: a unit, whose number is grouped."""
     AMOUNT = "amount"
     """Money with the decimals of the row's currency."""
     NUMBER = "number"
@@ -230,11 +232,11 @@ class Sheets:
         """What writes one value of a kind: row, column, value, currency."""
         if kind is Kind.AMOUNT:
             return self._amount_writer(sheet)
-        if kind is Kind.TEXT:
+        if kind in (Kind.TEXT, Kind.UNIT):
             usual, quoted = self.style(), self.style(quote_prefix=True)
 
             def text(row: int, column: int, value: str, _: str) -> None:
-                cleaned = _text(value)
+                cleaned = _text(format_unit(value) if kind is Kind.UNIT else value)
                 sheet.write_string(row, column, cleaned, quoted if cleaned.startswith(_STARTS_A_FORMULA) else usual)
 
             return text
@@ -258,7 +260,7 @@ class Sheets:
         return lambda row, column, value, _: sheet.write_number(row, column, float(value), number)
 
 
-_ALIGNED = {Kind.TEXT: "left", Kind.DAY: "left"}
+_ALIGNED = {Kind.TEXT: "left", Kind.UNIT: "left", Kind.DAY: "left"}
 _NUMBER_FORMATS = {
     Kind.NUMBER: "#,##0.############", Kind.COUNT: "#,##0", Kind.PERCENT: '0.####"%"', Kind.WHOLE: "0",
     Kind.DECIMAL: "#,##0.00############",

@@ -80,13 +80,16 @@ _SUMMED = (
 )  # fmt: skip
 _SUMMARY = (
     ("Customer", 30), ("Account", 18), ("Documents", 11), ("Before deductions", 14), ("Discounts and credits", 14),
-    ("Untaxed", 14), ("Tax", 13), ("Total", 14), ("Prepaid", 12), ("Due", 14), ("Untaxed last month", 14),
-    ("Change", 13), ("Change %", 10),
+    ("Untaxed", 14), ("Untaxed last month", 14), ("Change", 13), ("Change %", 10), ("Tax", 13), ("Total", 14),
+    ("Prepaid", 12), ("Due", 14),
 )  # fmt: skip
-_AMOUNTS = ("subtotal_amount", "deductions", "untaxed_amount", "tax_amount", "total_amount", "prepaid_amount",
-            "due_amount", "previous")  # fmt: skip
-_FIRST_AMOUNT = 3
-_UNTAXED, _PREVIOUS, _CHANGE, _CHANGE_PERCENT = 5, 10, 11, 12
+"""Last month stands beside what it is compared with: behind the totals it would look like one of them, with tax."""
+_UNTAXED, _PREVIOUS, _CHANGE, _CHANGE_PERCENT = 5, 6, 7, 8
+_AMOUNTS = {
+    3: "subtotal_amount", 4: "deductions", _UNTAXED: "untaxed_amount", _PREVIOUS: "previous",
+    9: "tax_amount", 10: "total_amount", 11: "prepaid_amount", 12: "due_amount",
+}  # fmt: skip
+"""Column → what is in it."""
 
 
 def _summary(sheets: Sheets, source: WorkbookSource) -> None:
@@ -130,7 +133,7 @@ def _by_customer(source: WorkbookSource) -> pl.DataFrame:
 
 
 def _amounts(sheets: Sheets, sheet: Any, row: int, record: Mapping[str, Any], **style: Any) -> None:
-    for column, name in enumerate(_AMOUNTS, start=_FIRST_AMOUNT):
+    for column, name in _AMOUNTS.items():
         sheets.amount(sheet, row, column, record[name], record["currency"], **style)
 
 
@@ -160,7 +163,7 @@ def _total(sheets: Sheets, sheet: Any, row: int, first: int, customers: pl.DataF
     span = f"{cell(first, 2)}:{cell(row - 1, 2)}"
     count = sheets.style(num_format="0", align="right", **style)
     sheet.write_formula(row, 2, f"=SUM({span})", count, sums["documents"])
-    for column, name in enumerate(_AMOUNTS, start=_FIRST_AMOUNT):
+    for column, name in _AMOUNTS.items():
         sums[name] = sum(customers[name].to_list(), ZERO)
         if adds_up(customers[name].to_list(), currency):
             formula = f"=SUM({cell(first, column)}:{cell(row - 1, column)})"

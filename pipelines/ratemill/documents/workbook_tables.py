@@ -92,7 +92,7 @@ _LINES = (
     Field("first_day", "First day", Kind.DAY, 11),
     Field("last_day", "Last day", Kind.DAY, 11),
     Field("pricing_quantity", "Quantity", Kind.NUMBER),
-    Field("pricing_unit", "Unit", width=12),
+    Field("pricing_unit", "Unit", Kind.UNIT, 16),
     Field("unit_price", "Unit price", Kind.NUMBER),
     Field("currency", "Currency", width=9),
     Field("cost", "Exact cost", Kind.EXACT, 24),

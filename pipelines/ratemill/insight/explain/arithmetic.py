@@ -7,6 +7,7 @@ On purpose a second road to the figures of a bill: nothing here calls the code t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import (
     ROUND_CEILING,
@@ -35,6 +36,7 @@ HUNDRED = Decimal(100)
 Operation = Literal["sum", "product", "quotient", "pro_rata", "percent", "round", "whole_steps", "smallest", "largest"]
 Rounding = Literal["", "half-even", "half-up", "down", "up"]
 _MINUS = "\N{MINUS SIGN}"
+_SIZE_OF_A_UNIT = re.compile(r"(?:^|(?<= per ))[1-9][0-9]{3,17}(?= )")
 _MODES = {"half-even": ROUND_HALF_EVEN, "half-up": ROUND_HALF_UP, "down": ROUND_FLOOR, "up": ROUND_CEILING}
 
 
@@ -93,8 +95,7 @@ class Working:
             )
         else:
             left = _WRITTEN[self.operation](values)
-        unit = f" {self.unit}" if self.unit else ""
-        result = f"{shown(self.result, self.at_least)}{unit}"
+        result = measured(self.result, self.unit, self.at_least)
         if self.operation == "round":
             return f"{left} → {result}{self._how()}"
         if self.operation == "sum" and len(values) == 1 and not self.operands[0].name:
@@ -108,10 +109,9 @@ class Working:
         return f", rounded {mode} at {self.places} decimals"
 
     def _shown(self, operand: Operand) -> str:
-        unit = f" {operand.unit}" if operand.unit else ""
         name = f" ({operand.name})" if operand.name else ""
         at_least = 0 if operand.is_count or operand.unit == "%" else self.at_least
-        return f"{shown(operand.value, at_least)}{unit}{name}"
+        return f"{measured(operand.value, operand.unit, at_least)}{name}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; decimals stay decimals."""
@@ -356,3 +356,15 @@ def shown(value: Decimal, at_least: int = 0) -> str:
     decimals = decimals.rstrip("0").ljust(at_least, "0")
     text = f"{whole}.{decimals}" if decimals else whole
     return text.removeprefix("-") if not value else text
+
+
+def shown_unit(unit: str) -> str:
+    """A unit, or a currency per unit, with thousands apart: ``EUR per 1,000,000 Tokens``."""
+    return _SIZE_OF_A_UNIT.sub(lambda size: shown(Decimal(size[0])), unit)
+
+
+def measured(value: Decimal, unit: str, at_least: int = 0) -> str:
+    """A number and its unit: ``744 Hours``, and of a unit with a number of its own ``2.5 × 1,000,000 Tokens``."""
+    if not unit:
+        return shown(value, at_least)
+    return f"{shown(value, at_least)}{' × ' if unit[0].isdecimal() else ' '}{shown_unit(unit)}"

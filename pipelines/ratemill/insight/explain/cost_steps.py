@@ -11,6 +11,7 @@ from ratemill.insight.explain.arithmetic import (
     cost_in,
     divided,
     exact_product,
+    measured,
     must_equal,
     shown,
     times,
@@ -86,7 +87,7 @@ def _day_costs(priced: Priced, chosen: Iterable[Charge], *, most: int) -> Table:
 
 
 def _quantity_and_cost(heading: str, priced: Priced) -> tuple[Column, ...]:
-    return (Column(heading), Column(f"Quantity, {priced.unit}", is_number=True, adds_up=True),
+    return (Column(heading), Column(f"Quantity, {priced.unit_shown}", is_number=True, adds_up=True),
             Column(f"Cost, {priced.version.currency}", is_number=True, at_least=2, adds_up=True))  # fmt: skip
 
 
@@ -161,21 +162,21 @@ def _graduated_step(priced: Priced, walk: Walk) -> Step:
     says = []
     if walk.before:
         says.append(
-            f"{shown(walk.before)} {priced.unit} were counted by earlier versions of the price; the count goes on with"
-            f" {shown(walk.quantity)} more to {shown(walk.reached)}."
+            f"{measured(walk.before, priced.unit)} were counted by earlier versions of the price; the count goes on"
+            f" with {shown(walk.quantity)} more to {shown(walk.reached)}."
         )
     elif walk.version.scope == "account":
-        says.append(f"{shown(walk.quantity)} {priced.unit} of all usage of the account that pays.")
+        says.append(f"{measured(walk.quantity, priced.unit)} of all usage of the account that pays.")
     else:
-        says.append(f"{shown(walk.quantity)} {priced.unit}.")
+        says.append(f"{measured(walk.quantity, priced.unit)}.")
     tables = [_tiers_priced(priced, after, currency, "What the tiers come to" if not paid else
                             f"Tiers up to {shown(walk.reached)}")]  # fmt: skip
     cost_after = cost_in(after)
-    workings = [_tier_sum(after, currency, f"cost of {shown(walk.reached)} {priced.unit}")]
+    workings = [_tier_sum(after, currency, f"cost of {measured(walk.reached, priced.unit)}")]
     must_equal("tiers", workings[0].result, cost_after)
     if paid:
         tables.append(_tiers_priced(priced, paid, currency, f"Of these counted before: {shown(walk.before)}"))
-        workings.append(_tier_sum(paid, currency, f"cost of {shown(walk.before)} {priced.unit}"))
+        workings.append(_tier_sum(paid, currency, f"cost of {measured(walk.before, priced.unit)}"))
         workings.append(
             work("sum", Of(workings[0].result), Of(-workings[1].result), name="cost", unit=currency, at_least=2)
         )
@@ -191,8 +192,8 @@ def _tier_sum(parts: Sequence[InTier], currency: str, name: str) -> Working:
 def _volume_step(priced: Priced, walk: Walk) -> Step:
     currency = walk.version.currency
     parts = walk.tiers_at(walk.month)
-    says = [f"The month's {shown(walk.month)} {priced.unit} decide the tier."]
-    workings = [_tier_sum(parts, currency, f"cost of {shown(walk.month)} {priced.unit}")]
+    says = [f"The month's {measured(walk.month, priced.unit)} decide the tier."]
+    workings = [_tier_sum(parts, currency, f"cost of {measured(walk.month, priced.unit)}")]
     if walk.month and walk.quantity != walk.month:
         says.append(f"{shown(walk.quantity)} of them are under this version of the price.")
         workings.append(
@@ -210,7 +211,7 @@ def _tiers_priced(priced: Priced, parts: Sequence[InTier], currency: str, title:
     has_fee = any(part.tier.flat_fee for part in parts)
     columns = [
         Column("Above", is_number=True), Column("Up to", is_number=True),
-        Column(f"In it, {priced.unit}", is_number=True, adds_up=True),
+        Column(f"In it, {priced.unit_shown}", is_number=True, adds_up=True),
     ]  # fmt: skip
     if has_package:
         columns.append(Column("Packages", is_number=True))

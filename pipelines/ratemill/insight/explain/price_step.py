@@ -84,7 +84,7 @@ def _told(priced: Priced, version: Version) -> str:
             "volume": "the tier that the month's quantity ends in prices all of it"}.get(version.mode, "")  # fmt: skip
     price = version.flat_price
     told = [
-        f"{shown(price, 2)} {version.currency} per {priced.unit}" if price is not None else version.currency,
+        f"{shown(price, 2)} {version.currency} per {priced.unit_shown}" if price is not None else version.currency,
         f"list {version.price_list}",
         f"valid {validity(version, priced.default_zone)}",
         *([conditions] if conditions else []),
@@ -123,10 +123,10 @@ def _tier_table(priced: Priced, version: Version) -> Table:
     has_fee = any(tier.flat_fee for tier in version.tiers) or version.flat_at_zero
     has_package = any(tier.package_size for tier in version.tiers)
     columns = [Column("Above", is_number=True), Column("Up to", is_number=True),
-               Column(f"{version.currency} per {priced.unit if not has_package else 'unit or package'}",
+               Column(f"{version.currency} per {priced.unit_shown if not has_package else 'unit or package'}",
                       is_number=True, at_least=2)]  # fmt: skip
     if has_package:
-        columns.append(Column(f"Package, {priced.unit}", is_number=True))
+        columns.append(Column(f"Package, {priced.unit_shown}", is_number=True))
     if has_fee:
         columns.append(Column("Flat fee", is_number=True, at_least=2))
     rows: list[tuple[Cell, ...]] = []

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from ratemill.insight.explain.arithmetic import shown_unit
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -62,6 +64,11 @@ class Priced:
     def unit(self) -> str:
         """The unit that is priced."""
         return str(self.sku["pricing_unit"])
+
+    @property
+    def unit_shown(self) -> str:
+        """The same for sentences and headings."""
+        return shown_unit(self.unit)
 
     @cached_property
     def sku(self) -> Row:

@@ -12,6 +12,7 @@ from ratemill.insight.explain.arithmetic import Operand as Of
 from ratemill.insight.explain.arithmetic import (
     Working,
     divided,
+    measured,
     must_equal,
     part_of,
     shares,
@@ -152,9 +153,9 @@ def quantity_step(priced: Priced, chosen: Sequence[Charge], metered: Metered, *,
                        divided(billable[charge.number], divisor, QUANTITY_DECIMALS), charge.quantity)  # fmt: skip
     if divisor == 1:
         if increment is None:
-            says.append(f"Priced as metered: {shown(priced_quantity)} {priced.unit}.")
+            says.append(f"Priced as metered: {measured(priced_quantity, priced.unit)}.")
         return Step("quantity", "Quantity", tuple(says), tuple(tables), tuple(workings))
-    says.append(f"One {priced.unit} is {divisor_text}.")
+    says += _unit_told(priced, divisor_text)
     whole = work("quotient", Of(counted, "used", sku["usage_unit"]), Of(divisor, unit=_per(priced)), name="quantity",
                  unit=priced.unit, places=QUANTITY_DECIMALS, rounding="half-even")  # fmt: skip
     if billable is not None and whole.result == priced_quantity:
@@ -173,6 +174,11 @@ def _divisor(priced: Priced) -> tuple[Decimal, str]:
         return hours, f"{shown(hours)} {sku['usage_unit']}: the hours of {priced.period} in {priced.zone}"
     divisor = Decimal(sku["units_per_pricing_unit"])
     return divisor, f"{shown(divisor)} {sku['usage_unit']}"
+
+
+def _unit_told(priced: Priced, of_usage: str) -> list[str]:
+    """What one unit of the price is, unless its name says it."""
+    return [] if priced.unit_shown == of_usage else [f"One {priced.unit_shown} is {of_usage}."]
 
 
 def _per(priced: Priced) -> str:
@@ -217,7 +223,7 @@ def _conversion_table(
     ]  # fmt: skip
     columns = (
         Column("Charge"), Column(f"Used, {priced.sku['usage_unit']}", is_number=True, adds_up=True), Column(""),
-        Column(f"Priced, {priced.unit}", is_number=True, adds_up=True),
+        Column(f"Priced, {priced.unit_shown}", is_number=True, adds_up=True),
     )  # fmt: skip
     return largest_first(columns, rows, most=most, by=3, thing="charges")
 
@@ -236,7 +242,7 @@ def _figure_quantity(priced: Priced, chosen: Sequence[Charge], metered: Metered,
     says = [rule]
     divisor, divisor_text = _divisor(priced)
     if divisor != 1:
-        says.append(f"One {priced.unit} is {divisor_text}.")
+        says += _unit_told(priced, divisor_text)
     rows: list[tuple[Cell, ...]] = []
     missing = 0
     by_series: dict[tuple[Any, ...], list[Charge]] = {}
@@ -270,8 +276,8 @@ def _figure_quantity(priced: Priced, chosen: Sequence[Charge], metered: Metered,
         )
     columns = (
         Column("Resource"), Column("Hour"), Column(f"Figure, {sku['usage_unit']}", is_number=True),
-        Column(f"Figure, {priced.unit}", is_number=True),
-        Column(f"Priced here, {priced.unit}", is_number=True, adds_up=True),
+        Column(f"Figure, {priced.unit_shown}", is_number=True),
+        Column(f"Priced here, {priced.unit_shown}", is_number=True, adds_up=True),
     )  # fmt: skip
     return Step("quantity", "Quantity", tuple(says),
                 (largest_first(columns, rows, most=most, by=4, thing="resources"),))  # fmt: skip
