@@ -117,7 +117,7 @@ def test_from_scratch_in_another_folder(billed, other):
 
 def test_with_one_thread(billed, other):
     with (other / "ratemill.toml").open("a", encoding="utf-8") as config:
-        config.write('\n[engine]\nthreads = 1\nmemory = "300MB"\n')
+        config.write('\n[engine]\nthreads = 1\nmemory = "1GB"\n')
     bill(other)
     assert results(other) == results(billed)
 

@@ -80,15 +80,17 @@ class PublishedDatabase:
             self._connection.unregister("incoming")
 
     def add_files(self, table: Table, files: Sequence[Path]) -> None:
-        """A table from Parquet files of our own, in their order."""
+        """A table from Parquet files of our own, in no order: keeping it takes twice as long, and a third more room."""
         self._create(table)
         if files:
             columns = ", ".join(_name(name) for name in table.names)
+            self._connection.execute("SET preserve_insertion_order = false")
             self._connection.execute(
                 f"INSERT INTO {_name(table.name)} SELECT {columns}"
                 " FROM read_parquet($files, hive_partitioning = false)",
                 {"files": [escape(str(file)) for file in files]},
             )
+            self._connection.execute("RESET preserve_insertion_order")
 
     def add_view(self, name: str, query: str, comment: str) -> None:
         """A view; the query was shipped with the package or written by the workspace's owner."""
