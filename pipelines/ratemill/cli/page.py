@@ -22,7 +22,7 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO
 
 
 _NONE = "-"
-_WIDEST = 160
+_WIDEST = 400
 
 
 def print_page(summaries: Sequence[PeriodSummary], loaded: Loaded) -> None:
@@ -63,9 +63,9 @@ def _print_period(console: Console, summary: PeriodSummary) -> None:
 def _rows(summary: PeriodSummary) -> Table:
     facts = summary.facts
     table = _table()
-    table.add_column("Usage rows")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    table.add_column("Usage rows", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
     lines = [
         ("in", facts["rows_in"], f"of {facts['files']:,} files"),
         ("filtered", facts["rows_filtered"], "by [usage.filter]"),
@@ -86,7 +86,7 @@ def _totals(totals: Sequence[CurrencyTotal]) -> Table:
     """What was billed; last month stands right of the amount that it is compared with, which is the one before tax."""
     table = _table()
     for heading in ("Currency", "Invoices", "Before tax", "Last month", "Change", "Tax", "Total"):
-        table.add_column(heading, justify="left" if heading == "Currency" else "right")
+        table.add_column(heading, justify="left" if heading == "Currency" else "right", no_wrap=True)
     for total in totals:
         table.add_row(
             total.currency,
@@ -125,8 +125,11 @@ def _print_findings(console: Console, findings: Sequence[Finding], title: str) -
 
 
 def _print_whole(console: Console, table: Table) -> None:
-    """Print a table in its own width: an amount is never cut short, a line too long for the terminal wraps."""
-    console.print(table, width=max(console.width, _WIDEST), crop=False, soft_wrap=True)
+    """Print a table in its own width: an amount is never cut short, the terminal wraps a line that is too long."""
+    terminal = console.width
+    console.width = max(terminal, console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
+    console.print(table, crop=False)
+    console.width = terminal
 
 
 def _table() -> Table:
