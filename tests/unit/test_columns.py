@@ -12,6 +12,7 @@ import pytest
 from ratemill.money import AMOUNT
 from ratemill.tables.book import EVERY_BOOK_TABLE
 from ratemill.tables.columns import INSTANT, TEXT, Column, Table
+from ratemill.usage import intake
 
 NOON = datetime(2026, 10, 1, 12, tzinfo=UTC)
 THINGS = Table(
@@ -81,7 +82,7 @@ def test_columns_are_asked_for_by_name_and_given_in_order() -> None:
     assert THINGS.validate(shuffled).columns == THINGS.names
 
 
-@pytest.mark.parametrize("table", EVERY_BOOK_TABLE, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [*EVERY_BOOK_TABLE, intake._SERIES, intake._ROWS], ids=lambda table: table.name)
 def test_each_rule_of_a_column_is_in_both(table: Table) -> None:
     for column in table.columns:
         assert len(column.kept()) == len(column.checks()) + (not column.nullable), column.name
